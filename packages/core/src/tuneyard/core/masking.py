@@ -1,0 +1,38 @@
+"""Secrets taken out of whatever is shown or stored from a log."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+
+_SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$", re.IGNORECASE)
+_KNOWN_SHAPES = re.compile(
+    r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|"
+    r"glpat-[\w-]{16,}|xox[abpr]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,})"
+)
+_ASSIGNED = re.compile(
+    r"(?i)(\b[\w-]*(?:token|api[_-]?key|secret|password|authorization)\b[\"']?\s*[=:]\s*(?:bearer\s+)?[\"']?)"
+    r"([^\s\"',}]{8,})"
+)
+MASK = "********"
+"""What stands in the place of a secret."""
+
+
+def secret_values(environment: Mapping[str, str]) -> list[str]:
+    """The values of variables whose names say that they are secret; the longest first."""
+    values = {v for n, v in environment.items() if _SECRET_NAME.search(n) and len(v) >= 8}
+    return sorted(values, key=len, reverse=True)
+
+
+def mask_secrets(text: str, environment: Mapping[str, str] | None = None) -> str:
+    """`text` with every secret replaced by `MASK`.
+
+    Args:
+        text: what is to be shown.
+        environment: variables whose secret values are masked wherever they stand. Default: this process's own.
+    """
+    for value in secret_values(os.environ if environment is None else environment):
+        text = text.replace(value, MASK)
+    text = _KNOWN_SHAPES.sub(MASK, text)
+    return _ASSIGNED.sub(lambda m: m.group(1) + (MASK if not m.group(2).isdigit() else m.group(2)), text)
