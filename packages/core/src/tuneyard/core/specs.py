@@ -1,4 +1,4 @@
-"""Specs: what a run is to do. Typed fields are what tuneyard itself uses; the rest is `engine`, in the library's words."""
+"""Specs: what a run is to do. Typed fields are what tuneyard uses; the rest is `engine`, in the library's words."""
 
 from __future__ import annotations
 

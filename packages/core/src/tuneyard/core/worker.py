@@ -127,7 +127,7 @@ class Worker:
     run: Callable[[Job], None]
     """Does the work and tells through the job; returns when all is written, raises what went wrong."""
     arguments: Callable[[Spec], dict[str, Any]]
-    """{"arguments": the library's arguments, "file": them as text, "file_name": …, "command": the library's command}."""
+    """{"arguments": the library's own, "file": them as text, "file_name": …, "command": the library's command}."""
     schema: Callable[[], dict[str, Any]]
     """{"keys": {name: {"type", "choices", "default", "help"}}, "versions": {…}}."""
     fingerprint: Callable[[ModelRef], Fingerprint]
