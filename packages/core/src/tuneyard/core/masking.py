@@ -11,9 +11,10 @@ _KNOWN_SHAPES = re.compile(
     r"\b(?:hf_[A-Za-z0-9]{16,}|sk-[A-Za-z0-9_-]{16,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|"
     r"glpat-[\w-]{16,}|xox[abpr]-[\w-]{10,}|AKIA[0-9A-Z]{16}|AIza[\w-]{30,})"
 )
+# Names such as eos_token are left alone: what they hold is no secret.
 _ASSIGNED = re.compile(
-    r"(?i)(\b[\w-]*(?:token|api[_-]?key|secret|password|authorization)\b[\"']?\s*[=:]\s*(?:bearer\s+)?[\"']?)"
-    r"([^\s\"',}]{8,})"
+    r"(?i)((?:\btoken|(?:hf|hub|auth|access|refresh|api|bot|bearer|wandb|secret)[_-]?token|api[_-]?key|secret|password|"
+    r"\bauthorization)\b[\"']?\s*[=:]\s*(?:bearer\s+)?[\"']?)([^\s\"',}]{8,})"
 )
 MASK = "********"
 """What stands in the place of a secret."""

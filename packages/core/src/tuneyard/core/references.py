@@ -71,7 +71,7 @@ class DatasetSource(Document):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     source: str
-    """`builtin:arithmetic`, `builtin:gsm8k`, a file, a folder (of files, or with dataset_info.json), a hub id, `run:ID`."""
+    """`builtin:arithmetic`, `builtin:gsm8k`, a file, a folder of files or of LLaMA-Factory, a hub id, `run:ID`."""
     name: str | None = None
     """The entry of dataset_info.json, or the configuration of a hub dataset; null for the only one."""
     format: DatasetFormat | None = None
