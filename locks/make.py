@@ -1,4 +1,4 @@
-"""Makes the locks anew: `./pixiw run lock`, or `python3 locks/make.py [ENVIRONMENT ...]` where no environment can be built.
+"""Makes the locks anew: `./pixiw run lock`, or `python3 locks/make.py [ENVIRONMENT ...]` with any Python 3.11.
 
 A lock holds every version of one environment on one platform and nothing about where a package lies, so that it serves
 with any index. It is resolved from pixi.toml and packages/*/pyproject.toml with the newest versions that fit together.
