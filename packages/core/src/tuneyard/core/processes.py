@@ -10,10 +10,23 @@ from contextlib import suppress
 RUN_ID_VARIABLE = "TUNEYARD_RUN_ID"
 """Set in the worker's environment, and so in that of every process below it."""
 
+ATTEMPT_VARIABLE = "TUNEYARD_ATTEMPT"
+"""Number of the attempt that the supervisor started."""
 
-def processes_of(run_id: str) -> list[int]:
-    """Ids of the processes that carry a run's id, the caller left out. Linux only; empty elsewhere."""
-    wanted = f"{RUN_ID_VARIABLE}={run_id}".encode()
+PIPE_VARIABLE = "TUNEYARD_SUPERVISOR_PIPE"
+"""Descriptor of the pipe whose other end only the supervisor holds: at its end, the supervisor is gone."""
+
+
+def processes_of(run_id: str, attempt: int | None = None) -> list[int]:
+    """Ids of the processes that carry a run's id, the caller left out. Linux only; empty elsewhere.
+
+    Args:
+        run_id: the run.
+        attempt: only those of this attempt. Default: of any.
+    """
+    wanted = {f"{RUN_ID_VARIABLE}={run_id}".encode()}
+    if attempt is not None:
+        wanted.add(f"{ATTEMPT_VARIABLE}={attempt}".encode())
     own = os.getpid()
     found = []
     try:
@@ -21,7 +34,7 @@ def processes_of(run_id: str) -> list[int]:
     except FileNotFoundError:
         return []
     for name in names:
-        if name.isdigit() and int(name) != own and wanted in _environment(name):
+        if name.isdigit() and int(name) != own and wanted.issubset(_environment(name)):
             found.append(int(name))
     return found
 
@@ -49,15 +62,15 @@ def signal_all(pids: list[int], number: int) -> None:
             os.kill(pid, number)
 
 
-def kill_run(run_id: str, *, patience: float = 10.0) -> list[int]:
-    """Kill every process that carries a run's id, and those they start meanwhile.
+def kill_run(run_id: str, attempt: int | None = None, *, patience: float = 10.0) -> list[int]:
+    """Kill every process that carries a run's id (and, where given, the attempt), and those they start meanwhile.
 
     Returns the ids of those that are still there after `patience` seconds; empty when all are gone.
     """
     deadline = time.monotonic() + patience
     while True:
-        pids = processes_of(run_id)
+        pids = processes_of(run_id, attempt)
         if not pids or time.monotonic() > deadline:
             return pids
         signal_all(pids, signal.SIGKILL)
-        time.sleep(0.05)
+        time.sleep(0.02)

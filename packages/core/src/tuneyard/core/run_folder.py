@@ -5,6 +5,8 @@
     code/                           control, copies of the user's files that the run imports
     data/                           `tuneyard.data prepare`, before a device is taken
     attempts/N/supervisor.json      the supervisor; locked while it lives, with its heartbeat and phase in it
+    attempts/N/supervisor.log       the supervisor, what it has to say itself; empty as a rule
+    attempts/N/reserve              the supervisor: room for the result on a full disk; gone when the attempt has ended
     attempts/N/stdout.log, stderr.log   the supervisor: the worker's streams
     attempts/N/events.jsonl         the worker, rank 0
     attempts/N/environment.json     the worker
@@ -44,6 +46,9 @@ HEARTBEAT_LATE = 60.0
 
 START_PATIENCE = 30.0
 """Seconds that a run may be without its first attempt before its start is held to have failed."""
+
+SILENT_END = "its supervisor ended without a word"
+"""Why a run is lost whose supervisor was killed."""
 
 SUPERVISOR_BYTES = 8192
 """Fixed size of supervisor.json: it is rewritten in place by one write, since replacing it would drop its lock."""
@@ -108,6 +113,14 @@ class Attempt:
     @property
     def supervisor(self) -> Path:
         return self.folder / "supervisor.json"
+
+    @property
+    def supervisor_log(self) -> Path:
+        return self.folder / "supervisor.log"
+
+    @property
+    def reserve(self) -> Path:
+        return self.folder / "reserve"
 
     @property
     def stdout(self) -> Path:
@@ -192,7 +205,7 @@ class Attempt:
         if result is not None:
             return RunStatus(result["status"], self.number)
         booted = record["boot_id"] != boot_id()
-        reason = "the machine was started anew" if booted else "its supervisor ended without a word"
+        reason = "the machine was started anew" if booted else record.get("last_words") or SILENT_END
         return RunStatus("lost", self.number, reason)
 
     def _without_supervisor(self) -> RunStatus:
@@ -296,18 +309,23 @@ class RunFolder:
         return attempts[-1] if attempts else None
 
     def new_attempt(self) -> Attempt:
-        """Make the folder of the next attempt; exclusive mkdir decides between two that try at once."""
-        self.attempts_folder.mkdir(exist_ok=True)
-        number = attempts[-1].number + 1 if (attempts := self.attempts()) else 1
+        """Make the folder of the next attempt, whichever number that is."""
         while True:
-            attempt = self.attempt(number)
-            try:
-                attempt.folder.mkdir()
-            except FileExistsError:
-                number += 1
-            else:
-                os.utime(self.path)  # tells readers of the index that this run changed
+            latest = self.latest()
+            attempt = self.claim_attempt(latest.number + 1 if latest else 1)
+            if attempt is not None:
                 return attempt
+
+    def claim_attempt(self, number: int) -> Attempt | None:
+        """Make the folder of attempt `number`; None where another was quicker: exclusive mkdir decides."""
+        self.attempts_folder.mkdir(exist_ok=True)
+        attempt = self.attempt(number)
+        try:
+            attempt.folder.mkdir()
+        except FileExistsError:
+            return None
+        os.utime(self.path)  # tells readers of the index that this run changed
+        return attempt
 
     def read_spec(self) -> dict[str, Any]:
         """spec.json as it was written."""

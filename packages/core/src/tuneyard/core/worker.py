@@ -30,17 +30,11 @@ from tuneyard.core.errors import RequestError, TuneyardError
 from tuneyard.core.failures import failure_from_exception
 from tuneyard.core.files import append_line, read_json, sha256_of, size_of, write_json
 from tuneyard.core.fingerprint import Fingerprint
-from tuneyard.core.processes import RUN_ID_VARIABLE, processes_of, signal_all
+from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, processes_of, signal_all
 from tuneyard.core.references import ModelRef
 from tuneyard.core.results import Artifact, Ending, Failure, Metric, Result
 from tuneyard.core.run_folder import Attempt, RunFolder, now
 from tuneyard.core.specs import Spec, parse_spec
-
-ATTEMPT_VARIABLE = "TUNEYARD_ATTEMPT"
-"""Number of the attempt that the supervisor started."""
-
-PIPE_VARIABLE = "TUNEYARD_SUPERVISOR_PIPE"
-"""Descriptor of the pipe whose other end only the supervisor holds: at its end, the supervisor is gone."""
 
 STOPPED_EXIT = 128 + signal.SIGTERM
 """Exit code of a worker that ended because it was asked to."""
@@ -208,6 +202,8 @@ def _attempt_work(worker: Worker, job: Job) -> tuple[Failure | None, Ending | No
 
         traceback.print_exc()
         sys.stderr.flush()
+        if job.stop_requested.is_set():
+            return None, None, STOPPED_EXIT  # what broke after the request to end, broke because of it
         code = error.exit_code if isinstance(error, TuneyardError) else 1
         return failure_from_exception(error, job.attempt), "failed", code
     return None, "succeeded", 0
@@ -265,7 +261,6 @@ def _watch_supervisor(run_id: str) -> None:
     def watch() -> None:
         while os.read(int(descriptor), 1):
             pass
-        os.environ.setdefault(RUN_ID_VARIABLE, run_id)
         print("the supervisor is gone; this run ends", file=sys.stderr, flush=True)
         signal_all(processes_of(run_id), signal.SIGKILL)
         os.kill(os.getpid(), signal.SIGKILL)
