@@ -1,18 +1,22 @@
 """Makes the locks anew: `./pixiw run lock`, or `python3 locks/make.py [ENVIRONMENT ...]` with any Python 3.11.
 
 A lock holds every version of one environment on one platform and nothing about where a package lies, so that it serves
-with any index. It is resolved from pixi.toml and packages/*/pyproject.toml with the newest versions that fit together.
+with any index. Versions in a lock stay where they still fit pixi.toml and packages/*/pyproject.toml; `--upgrade` takes
+the newest of everything.
 """
 
+import argparse
 import importlib.machinery
 import importlib.util
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
+OLDEST_MACOS = "14.0"  # what torch is built for; pixi.toml says the same
 
 # What uv calls our platforms.
 TARGETS = {
@@ -20,7 +24,6 @@ TARGETS = {
     "linux-64-cpu": "x86_64-manylinux_2_28",
     "osx-arm64": "aarch64-apple-darwin",
 }
-OLDEST_MACOS = "14.0"  # what torch is built for; pixi.toml says the same
 
 
 def load_launcher() -> Any:
@@ -37,6 +40,11 @@ def load_launcher() -> Any:
 def environments(launcher: Any, names: list[str]) -> list[Any]:
     """Each environment of the manifest on each platform that its features allow."""
     manifest = launcher.load_manifest(str(ROOT))
+    unknown = set(names) - set(manifest["environments"])
+    if unknown:
+        sys.exit(
+            f"there is no environment {', '.join(sorted(unknown))}; there are {', '.join(manifest['environments'])}"
+        )
     found = []
     for name in names or manifest["environments"]:
         for platform in TARGETS:
@@ -47,46 +55,80 @@ def environments(launcher: Any, names: list[str]) -> list[Any]:
 
 
 def requirements(launcher: Any, env: Any) -> list[str]:
-    """The direct dependencies; a CPU platform takes the CPU build, a CUDA platform never does."""
+    """The direct dependencies; where the manifest names the index of the CPU builds, only such a build will do."""
     wanted = [str(ROOT / folder) for folder in launcher.packages(env)]
     for name, spec in launcher.dependencies(env).items():
         if "version" not in spec or name in launcher.LEFT_OUT.get(env.platform, ()):
             continue
         extras = f"[{','.join(spec['extras'])}]" if "extras" in spec else ""
-        wanted.append(f"{name}{extras}{spec['version'].removeprefix('*')}")
-        if env.platform == "linux-64-cpu" and spec.get("index", "").endswith("/cpu"):
-            wanted.append(f"{name}{spec['version']}+cpu")
+        build = "+cpu" if spec.get("index", "").endswith("/cpu") else ""
+        wanted.append(f"{name}{extras}{spec['version'].removeprefix('*')}{build}")
     return wanted
 
 
-def constraints(env: Any) -> list[str]:
+def without_cpu_builds(launcher: Any, env: Any) -> list[str]:
     """With CUDA the CPU builds that a machine may have lying about are kept out."""
-    return ["torch!=2.13.0+cpu"] if env.platform == "linux-64-cuda" else []
+    pins = (launcher.name_and_pin(requirement) for _, requirement in launcher.asked_for(env))
+    return [f"{name}!={pin}+cpu" for name, pin in pins if pin] if "cuda" in env.platform else []
 
 
-def resolve(launcher: Any, env: Any) -> list[str]:
-    left_out = [f"{name}; sys_platform == 'never'" for name in launcher.LEFT_OUT.get(env.platform, ())]
-    scratch = ROOT / ".pixi" / "uv" / "lock"
-    scratch.mkdir(parents=True, exist_ok=True)
-    files = {"requirements": requirements(launcher, env), "overrides": left_out, "constraints": constraints(env)}
-    for name, lines in files.items():
-        (scratch / name).write_text("\n".join([*lines, ""]), encoding="utf-8")
-    command = [launcher.find_uv(str(ROOT)), "pip", "compile", "--quiet", "--no-header", "--no-annotate"]
-    command += ["--index-strategy", "unsafe-best-match", "--no-config"]
-    command += ["--python-version", launcher.python_version(env), "--python-platform", TARGETS[env.platform]]
-    command += ["--override", str(scratch / "overrides"), "--constraint", str(scratch / "constraints")]
-    command += [str(scratch / "requirements")]
+def locked(launcher: Any, env: Any) -> list[str]:
+    """The lock's versions of what is not asked for directly."""
+    if not Path(env.lock).exists():
+        return []
+    direct = {launcher.name_and_pin(requirement)[0] for _, requirement in launcher.asked_for(env)}
+    return [f"{name}=={version}" for name, version in launcher.lock_versions(env).items() if name not in direct]
+
+
+def resolve(launcher: Any, env: Any, upgrade: bool) -> list[str]:
+    """The lock's lines: near the present ones if they still fit, from pip's own indexes if those suffice.
+
+    uv's own way of keeping versions, an output file that exists, looks into the first index that has a version, even
+    if that index has no file for the platform.
+    """
+    named = {spec["index"] for spec in launcher.dependencies(env).values() if "index" in spec}
+    indexes = [part for index in sorted(named) for part in ("--index", index)]
+    kept = [] if upgrade else locked(launcher, env)
+    attempts = [(kept, []), ([], [])] if kept else [([], [])]
+    if indexes:
+        attempts += [(kept, indexes) for kept, _ in attempts]
+    complaint = ""
+    for constraints, options in attempts:
+        done = compile_lock(launcher, env, [*constraints, *without_cpu_builds(launcher, env)], options)
+        if done.returncode == 0:
+            return [line for line in done.stdout.splitlines() if re.fullmatch(r"[a-z0-9-]+==\S+", line)]
+        complaint = done.stderr
+    sys.exit(f"uv could not resolve environment {env.name!r} for {env.platform}:\n{complaint}")
+
+
+def compile_lock(
+    launcher: Any, env: Any, constraints: list[str], options: list[str]
+) -> subprocess.CompletedProcess[str]:
+    command = [launcher.find_uv(str(ROOT)), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-config"]
+    command += ["--index-strategy", "unsafe-best-match", "--python-version", launcher.python_version(env)]
+    command += ["--python-platform", TARGETS[env.platform], *options]
     environ = {**launcher.uv_environ(), "MACOSX_DEPLOYMENT_TARGET": OLDEST_MACOS}
-    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        sys.exit(f"uv could not resolve environment {env.name!r} for {env.platform}; its reason stands above")
-    return [line for line in done.stdout.splitlines() if re.fullmatch(r"[a-z0-9-]+==\S+", line)]
+    files = {
+        "--override": [f"{name}; sys_platform == 'never'" for name in launcher.LEFT_OUT.get(env.platform, ())],
+        "--constraint": constraints,
+        "--requirements": requirements(launcher, env),
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        for option, lines in files.items():
+            path = Path(folder) / option.strip("-")
+            path.write_text("\n".join([*lines, ""]), encoding="utf-8")
+            command += [str(path)] if option == "--requirements" else [option, str(path)]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
 
 
-def main(names: list[str]) -> None:
+def main(arguments: list[str]) -> None:
+    parser = argparse.ArgumentParser(description="Makes locks/ anew.")
+    parser.add_argument("environment", nargs="*")
+    parser.add_argument("--upgrade", action="store_true", help="take the newest versions instead of the locked ones")
+    options = parser.parse_args(arguments)
     launcher = load_launcher()
-    for env in environments(launcher, names):
-        lines = resolve(launcher, env)
+    for env in environments(launcher, options.environment):
+        lines = resolve(launcher, env, options.upgrade)
         Path(env.lock).write_text("\n".join([*lines, ""]), encoding="utf-8")
         print(f"{Path(env.lock).relative_to(ROOT)}: {len(lines)} packages")
 
