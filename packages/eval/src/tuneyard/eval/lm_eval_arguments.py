@@ -1,0 +1,130 @@
+"""lm-eval's own arguments, made from a resolved spec: for HFLM, for `simple_evaluate`, for its task manager."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tuneyard.core.errors import RequestError
+from tuneyard.core.specs import EvalSpec, RunSpec
+from tuneyard.eval.model import Source
+
+DEFAULT_SEED: int = RunSpec.model_fields["seed"].default
+
+SEEDS = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
+
+OF_MANAGER = ("include_path", "metadata")
+"""Keys of `engine` that go to lm-eval's task manager."""
+
+OWNED = {
+    "model": "model",
+    "model_args": "model",
+    "pretrained": "model",
+    "revision": "model",
+    "peft": "adapter",
+    "tasks": "tasks",
+    "num_fewshot": "num_fewshot",
+    "limit": "limit",
+    "batch_size": "batch_size",
+    "apply_chat_template": "apply_chat_template",
+    "dtype": "dtype",
+    "load_in_4bit": "quantization_bit",
+    "load_in_8bit": "quantization_bit",
+    "quantization_config": "quantization_bit",
+}
+"""lm-eval's keys that the spec has a field for, and that field."""
+
+OURS = ("use_cache", "task_manager", "evaluation_tracker", "log_samples", "verbosity")
+"""Keys of `simple_evaluate` that the worker needs for itself."""
+
+
+def parts(engine: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """`engine` divided into what goes to HFLM, to `simple_evaluate` and to the task manager.
+
+    Raises:
+        RequestError: a key that the spec or the worker has for itself.
+    """
+    from inspect import signature
+
+    from lm_eval.evaluator import simple_evaluate
+
+    for key in engine:
+        _refuse_taken(key)
+    of_evaluate = [*signature(simple_evaluate).parameters]
+    for_manager = {k: v for k, v in engine.items() if k in OF_MANAGER}
+    for_evaluate = {k: v for k, v in engine.items() if k in of_evaluate and k not in OF_MANAGER and k != "device"}
+    for_model = {k: v for k, v in engine.items() if k not in for_manager and k not in for_evaluate}
+    return for_model, for_evaluate, for_manager
+
+
+def _refuse_taken(key: str) -> None:
+    if key in OWNED:
+        way_out = f"write it as `{OWNED[key]}`, beside `engine`"
+        raise RequestError(f"`{key}` stands in the spec itself", where=f"engine.{key}", way_out=way_out)
+    if key in OURS:
+        raise RequestError(f"`{key}` is set by the evaluation itself", where=f"engine.{key}", way_out="leave it out")
+
+
+def of_model(spec: EvalSpec, source: Source, device: str | None) -> dict[str, Any]:
+    """HFLM's arguments, as JSON holds them.
+
+    Args:
+        spec: resolved.
+        source: the model.
+        device: cuda or cpu; None where that is not yet known.
+    """
+    for_model, _, _ = parts(spec.engine)
+    given = {
+        "pretrained": source.weights,
+        "revision": source.revision,
+        "peft": source.adapter,
+        "dtype": spec.dtype,
+        "batch_size": spec.batch_size,
+        "device": device,
+        "parallelize": True if spread(spec) else None,
+    }
+    return {k: v for k, v in given.items() if v is not None} | for_model
+
+
+def spread(spec: EvalSpec) -> bool:
+    """Whether the layers of one model are spread over the leased GPUs."""
+    return isinstance(spec.gpus, int) and spec.gpus > 1 and "parallelize" not in spec.engine
+
+
+def of_evaluate(spec: EvalSpec, chat: bool) -> dict[str, Any]:
+    """The arguments of `simple_evaluate`, as JSON holds them; model, tasks and task manager come on top.
+
+    lm-eval's own seeds (0, 1234, 1234, 1234) stand unless the spec names another than the default: with them, the
+    worked examples are those that lm-eval's command shows.
+    """
+    _, for_evaluate, _ = parts(spec.engine)
+    seeds = {} if spec.seed == DEFAULT_SEED else dict.fromkeys(SEEDS, spec.seed)
+    given = {
+        "num_fewshot": spec.num_fewshot,
+        "batch_size": spec.batch_size,
+        "limit": spec.limit,
+        "apply_chat_template": chat,
+        "fewshot_as_multiturn": chat,
+    }
+    return {k: v for k, v in given.items() if v is not None} | seeds | for_evaluate
+
+
+def command_file(model: dict[str, Any], evaluate: dict[str, Any], manager: dict[str, Any], tasks: list[str]) -> str:
+    """The text of a file with which `lm_eval run --config FILE` does the same without us."""
+    import yaml
+
+    seeds = [evaluate.get(name, default) for name, default in zip(SEEDS, (0, 1234, 1234, 1234), strict=True)]
+    names = ("num_fewshot", "batch_size", "limit", "apply_chat_template", "fewshot_as_multiturn", "gen_kwargs")
+    named = (*names, "max_batch_size", "samples", "system_instruction", "predict_only", "confirm_run_unsafe_code")
+    model_arguments = {k: v for k, v in model.items() if k not in ("batch_size", "device")}
+    document = {
+        "model": "hf",
+        "model_args": model_arguments,
+        "tasks": tasks,
+        **{k: evaluate[k] for k in named if k in evaluate},
+        **({"device": model["device"]} if "device" in model else {}),
+        **manager,
+        "seed": seeds,
+    }
+    return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+

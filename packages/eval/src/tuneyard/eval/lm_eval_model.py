@@ -1,0 +1,130 @@
+"""The model as lm-eval asks it: HFLM with the checked tokenizer, or what the user's own function returns."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from lm_eval.api.model import LM
+from lm_eval.models.huggingface import HFLM
+
+from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.fingerprint import Fingerprint
+from tuneyard.core.references import CodeRef, load_code
+from tuneyard.core.specs import EvalSpec
+from tuneyard.eval import lm_eval_arguments as arguments
+from tuneyard.eval import model as models
+from tuneyard.eval import tokens
+from tuneyard.eval.model import Source
+
+
+class QuantizedLM(HFLM):
+    """HFLM whose weights are loaded in 4 or 8 bit.
+
+    lm-eval would pass `load_in_4bit` on to transformers, which no longer takes it; a configuration that says how the
+    weights are quantized goes the way of models that were saved so.
+    """
+
+    def __init__(self, *, quantization: dict[str, Any], **arguments: Any) -> None:
+        self._quantization = quantization
+        super().__init__(**arguments)
+
+    def _get_config(self, pretrained: str, **arguments: Any) -> None:
+        super()._get_config(pretrained, **arguments)
+        if getattr(self._config, "quantization_config", None) is not None:
+            raise RequestError("is quantized already", where=pretrained, way_out="leave quantization_bit out")
+        self._config.quantization_config = self._quantization  # type: ignore[attr-defined]
+
+
+def load(
+    spec: EvalSpec,
+    source: Source | None,
+    training: Fingerprint | None,
+    warn: Callable[[str], None],
+    notes: list[str],
+) -> tuple[LM, bool]:
+    """The model and whether its prompts go through the chat template.
+
+    Args:
+        spec: resolved.
+        source: the model; None where `spec.lm` gives one.
+        training: the tokens as training encoded them.
+        warn: told what goes on although a person should know.
+        notes: what a reader of the score must know is appended.
+
+    Raises:
+        RequestError: the tokens differ, the adapter does not fit, or the function returns no LM.
+        SetupError: CUDA, bitsandbytes or the hub is missing.
+    """
+    if spec.lm is not None:
+        return own(spec, spec.lm), bool(spec.apply_chat_template)
+    assert source is not None
+    models.require_quantization(spec)
+    given = arguments.of_model(spec, source, models.device(spec))
+    encoding = tokens.choose(
+        source,
+        training,
+        apply_chat_template=spec.apply_chat_template,
+        allow_mismatch=spec.allow_token_mismatch,
+        **{k: given[k] for k in ("trust_remote_code", "add_bos_token") if k in given},
+    )
+    notes += encoding.notes
+    for warning in encoding.warnings:
+        warn(warning)
+    return _hflm(spec, {**given, "tokenizer": encoding.tokenizer}), encoding.chat
+
+
+def _hflm(spec: EvalSpec, given: dict[str, Any]) -> HFLM:
+    quantization = models.quantization(spec)
+    try:
+        return QuantizedLM(quantization=quantization, **given) if quantization else HFLM(**given)
+    except (RequestError, SetupError):
+        raise
+    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise _explain(error, given) from error
+
+
+def _explain(error: Exception, given: dict[str, Any]) -> Exception:
+    text = str(error)
+    adapter = given.get("peft")
+    if adapter and ("size mismatch" in text or "Target modules" in text or "not found in the base model" in text):
+        return RequestError(
+            f"the adapter does not fit the model {given['pretrained']}: {_first_line(text)}",
+            where=adapter,
+            way_out="name the base that it was trained on; where training added tokens (resize_vocab), train with "
+            "`merge: true` and evaluate the merged model",
+        )
+    if "Hub" in text and isinstance(error, OSError):
+        return SetupError(
+            f"the model cannot be had from the hub or its cache: {_first_line(text)}",
+            where=given["pretrained"],
+            way_out="connect to the hub and run again; or `hf download` it where the hub can be reached and copy the "
+            "cache (HF_HOME); or give the folder of a downloaded copy as `model`",
+        )
+    if isinstance(error, OSError | KeyError):
+        return RequestError(f"cannot be loaded: {_first_line(text)}", where=given["pretrained"])
+    return error
+
+
+def _first_line(text: str) -> str:
+    return next((line.strip() for line in text.splitlines() if line.strip()), text)[:500]
+
+
+def own(spec: EvalSpec, reference: CodeRef) -> LM:
+    """What the user's function returns. It is called with the resolved spec if it takes an argument.
+
+    Raises:
+        RequestError: it cannot be called so, or what it returns is not an LM.
+    """
+    function = load_code(reference)
+    try:
+        takes_spec = bool(inspect.signature(function).parameters)
+    except (TypeError, ValueError) as error:
+        raise RequestError("is not a function", where=f"{reference.path}:{reference.name}") from error
+    lm = function(spec) if takes_spec else function()
+    if not isinstance(lm, LM):
+        raise RequestError(
+            f"returned a {type(lm).__name__}, not an lm_eval.api.model.LM", where=f"{reference.path}:{reference.name}"
+        )
+    return lm

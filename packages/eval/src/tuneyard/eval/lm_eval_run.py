@@ -1,0 +1,180 @@
+"""An evaluation by lm-eval: its tasks, its HFLM, its `simple_evaluate`; ours are notes, samples and events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneyard.core import events
+from tuneyard.core.errors import RequestError
+from tuneyard.core.evaluation import EvaluatedTask, Evaluation, Sample
+from tuneyard.core.files import write_atomically, write_json
+from tuneyard.core.specs import EvalSpec
+from tuneyard.core.worker import Job
+from tuneyard.eval import lm_eval_arguments as arguments
+from tuneyard.eval import model as models
+from tuneyard.eval import samples
+from tuneyard.eval.lm_eval_asked import Asked, tasks_of
+
+if TYPE_CHECKING:
+    from lm_eval.api.model import LM
+
+    from tuneyard.eval.recording import RecordingLM
+
+SHOWN = 3
+"""How many responses are told as events while the run goes on."""
+
+
+def run(job: Job) -> None:
+    """Evaluate a run's model on lm-eval's tasks; leave metrics, samples, evaluation.json and lm-eval's own files."""
+    spec: EvalSpec = job.spec
+    source = models.source_of(spec.model, spec.adapter) if spec.lm is None else None
+    trained = models.trained_by(source, job.folder.path.parent) if source else None
+    if source is not None:
+        models.refuse_unusable(source, trained)
+    raw = job.folder.raw / str(job.attempt.number)
+    raw.mkdir(parents=True, exist_ok=True)
+    with job.timed("import"):
+        from tuneyard.eval import lm_eval_model
+    with job.timed("tasks"):
+        asked = tasks_of(spec, source, trained, raw / "tasks")
+    notes = list(asked.notes)
+    with job.timed("load"):
+        lm, chat = lm_eval_model.load(spec, source, models.fingerprint_of_training(trained), job.warn, notes)
+    job.describe_environment()
+    leave_command(job, asked, chat)
+    with job.timed("evaluate"):
+        recording = recorded(job, lm, raw)
+        results = evaluate(spec, asked, recording, chat)
+    notes += notes_of(job, recording)
+    with job.timed("save"):
+        save(job, results, raw, chat, notes)
+
+
+def recorded(job: Job, lm: LM, raw: Path) -> RecordingLM:
+    """The model, telling its progress as events and keeping its responses in this attempt's raw folder."""
+    from tuneyard.eval.recording import RecordingLM, Responses
+
+    shown = 0
+
+    def tell(phase: str, done: int, total: int, seconds: float) -> None:
+        eta = seconds / done * (total - done) if done else None
+        job.emit(events.Progress, step=done, total=total, phase=phase, elapsed=round(seconds, 3), eta=eta)
+
+    def show(prompt: str, response: str) -> None:
+        nonlocal shown
+        shown += 1
+        if shown <= SHOWN:
+            job.emit(events.SampleEvent, prompt=prompt, response=response)
+
+    earlier = [job.folder.raw / str(a.number) / "responses.jsonl" for a in job.folder.attempts()]
+    return RecordingLM(lm, Responses(raw / "responses.jsonl", earlier), tell, show)
+
+
+def evaluate(spec: EvalSpec, asked: Asked, lm: LM, chat: bool) -> dict[str, Any]:
+    """What `simple_evaluate` returns.
+
+    Raises:
+        RequestError: the answer that a task asks for does not fit the model's context, or a task is code to be
+            confirmed.
+    """
+    from lm_eval.evaluator import simple_evaluate
+
+    given = arguments.of_evaluate(spec, chat)
+    try:
+        results = simple_evaluate(model=lm, tasks=asked.tasks, task_manager=asked.manager, log_samples=True, **given)
+    except AssertionError as error:
+        if "Invalid configuration" not in str(error):
+            raise
+        way_out = "`engine.gen_kwargs: {max_gen_toks: N}` with a smaller N, or a model with a longer context"
+        raise RequestError(str(error), where="tasks", way_out=way_out) from error
+    except ValueError as error:
+        if "marked as unsafe" not in str(error):
+            raise
+        way_out = "`engine.confirm_run_unsafe_code: true` runs what the model writes, on this machine"
+        raise RequestError(str(error), where="tasks", way_out=way_out) from error
+    assert results is not None
+    return results
+
+
+def notes_of(job: Job, lm: RecordingLM) -> list[str]:
+    """What the run itself showed that a reader of the score must know."""
+    notes = []
+    if lm.truncated:
+        notes.append(
+            f"{lm.truncated} prompts are longer than the model's context ({getattr(lm, 'max_length', '?')} tokens, "
+            "less the room for the answer): lm-eval cut off their beginnings"
+        )
+        job.warn(notes[-1])
+    if lm.reused:
+        notes.append(f"{lm.reused} responses were taken over from earlier attempts of this run")
+    return notes
+
+
+def leave_command(job: Job, asked: Asked, chat: bool) -> None:
+    """artifacts/lm_eval.yaml: `lm_eval run --config` does the same with it, without us."""
+    spec: EvalSpec = job.spec
+    if spec.lm is not None:
+        return
+    path = job.folder.artifacts / "lm_eval.yaml"
+    write_atomically(path, asked.command_file(spec, chat, models.device(spec)))
+    job.artifact("lm_eval_yaml", path)
+
+
+def save(job: Job, results: dict[str, Any], raw: Path, chat: bool, notes: list[str]) -> None:
+    """Write what came of it: lm-eval's own results, our samples and evaluation.json; put the metrics into the result."""
+    logged = results.pop("samples")
+    (raw / "results.json").write_text(json.dumps(samples.plain(results), indent=2, ensure_ascii=False))
+    seen = samples.write(job.folder.samples, _all_rows(logged))
+    for name, value, error, n in metrics_of(results):
+        job.metric(name, value, error, n)
+    evaluation = Evaluation(
+        framework="lm-eval",
+        framework_version=job.versions.get("lm-eval", "?"),
+        model=job.spec.model.reference if job.spec.model else f"{job.spec.lm.path}:{job.spec.lm.name}",
+        tasks=[_evaluated(task, seen.get(task, []), results, job.spec, chat, logged[task]) for task in logged],
+        notes=notes,
+    )
+    write_json(job.folder.evaluation, evaluation.model_dump())
+    job.artifact("samples", job.folder.samples)
+    job.artifact("evaluation", job.folder.evaluation)
+    job.artifact("raw", raw)
+    job.details["notes"] = notes
+
+
+def _all_rows(logged: dict[str, list[dict[str, Any]]]) -> Iterator[Sample]:
+    for task, task_rows in logged.items():
+        yield from samples.rows(task, task_rows)
+
+
+def _evaluated(
+    task: str, seen: list[tuple[str, str]], results: dict[str, Any], spec: EvalSpec, chat: bool, logged: list[Any]
+) -> EvaluatedTask:
+    version = results.get("versions", {}).get(task)
+    config = results.get("configs", {}).get(task, {})
+    return samples.evaluated(
+        task,
+        seen,
+        num_fewshot=results.get("n-shot", {}).get(task),
+        limit=spec.limit,
+        chat_template=chat,
+        filters=list(dict.fromkeys(row["filter"] for row in logged)),
+        generation=samples.plain(config.get("generation_kwargs") or {}),
+        version=None if version is None else str(version),
+    )
+
+
+def metrics_of(results: dict[str, Any]) -> Iterator[tuple[str, float, float | None, int | None]]:
+    """Every number of lm-eval's results: `task/metric,filter` (no filter where it is `none`), value, error, documents."""
+    for task, values in results["results"].items():
+        counted = results.get("n-samples", {}).get(task, {}).get("effective") or values.get("sample_len")
+        for key, value in values.items():
+            metric, comma, filter_name = key.partition(",")
+            number = samples.as_number(value)
+            if not comma or metric.endswith("_stderr") or number is None:
+                continue
+            error = samples.as_number(values.get(f"{metric}_stderr,{filter_name}"))
+            name = metric if filter_name == "none" else key
+            yield f"{task}/{name}", number, error, counted

@@ -1,0 +1,172 @@
+"""Whether this environment tokenizes a model as its training did, and what is sent where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.fingerprint import CONVERSATION, TEXT, Fingerprint, first_difference
+from tuneyard.core.references import ModelRef
+from tuneyard.eval.model import Source, source_of
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """The tokenizer that is used, whether prompts go through its chat template, and what is to be said of both."""
+
+    tokenizer: PreTrainedTokenizerBase
+    chat: bool
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def load(model: ModelRef | Source, **options: Any) -> PreTrainedTokenizerBase:
+    """The tokenizer that transformers gives a model in this environment.
+
+    Raises:
+        RequestError: there is no tokenizer.
+        SetupError: it is on the hub, and the hub cannot be reached.
+    """
+    source = source_of(model) if isinstance(model, ModelRef) else model
+    return _load(source, **options)
+
+
+def _load(source: Source, **options: Any) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    revision = {"revision": source.revision} if source.revision else {}
+    try:
+        return AutoTokenizer.from_pretrained(source.tokenizer, **revision, **options)
+    except (OSError, ValueError) as error:
+        raise _no_tokenizer(source, error) from error
+
+
+def _no_tokenizer(source: Source, error: Exception) -> RequestError | SetupError:
+    if source.folder is None:
+        return SetupError(
+            f"the tokenizer cannot be had from the hub or its cache: {str(error).splitlines()[0]}",
+            where=source.weights,
+            way_out="connect to the hub; or `hf download` it on a machine that can and copy the cache; "
+            "or give the folder of a downloaded copy as `model`",
+        )
+    message = f"has no tokenizer that transformers can load: {str(error).splitlines()[0]}"
+    return RequestError(message, where=source.tokenizer, way_out="save the tokenizer beside the weights")
+
+
+def fingerprint_of(tokenizer: PreTrainedTokenizerBase, worker: str = "eval") -> Fingerprint:
+    """The ids of the fixed text and conversation as lm-eval's HFLM encodes them with this tokenizer."""
+    ids = [int(i) for i in tokenizer.encode(TEXT, add_special_tokens=False)]
+    return Fingerprint(
+        worker=worker,
+        tokenizer_class=type(tokenizer).__name__,
+        vocabulary_size=len(tokenizer),
+        text_ids=ids,
+        conversation_ids=conversation_ids(tokenizer),
+        text_tokens=[str(token) for token in tokenizer.convert_ids_to_tokens(ids)],
+        versions=_versions(),
+    )
+
+
+def conversation_ids(tokenizer: PreTrainedTokenizerBase) -> list[int] | None:
+    """Ids of the fixed conversation in the chat template; None without a template, or with one that refuses it."""
+    if not tokenizer.chat_template:
+        return None
+    text = tokenizer.apply_chat_template(CONVERSATION, tokenize=False, add_generation_prompt=True)
+    return [int(i) for i in tokenizer.encode(str(text), **special_tokens(tokenizer, str(text)))]
+
+
+def special_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> dict[str, bool]:
+    """lm-eval's rule: text that already begins with the BOS token gets no second one."""
+    bos = getattr(tokenizer, "bos_token", None)
+    return {"add_special_tokens": False} if bos and text.startswith(bos) else {}
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import version
+
+    return {name: version(name) for name in ("transformers", "tokenizers")}
+
+
+def choose(
+    source: Source,
+    training: Fingerprint | None,
+    *,
+    apply_chat_template: bool | None,
+    allow_mismatch: bool,
+    **options: Any,
+) -> Encoding:
+    """The tokenizer to evaluate with: one whose ids are those of training.
+
+    First the one that transformers chooses here; where its ids differ, the tokenizer.json that training saved, read
+    as it stands.
+
+    Args:
+        source: the model.
+        training: what training left; None for a model without a run.
+        apply_chat_template: put prompts into the chat template; None: exactly when training did.
+        allow_mismatch: go on although the ids differ.
+        options: for the tokenizer, such as trust_remote_code.
+
+    Raises:
+        RequestError: the ids differ, with the first differing text; or a chat template is wanted and there is none.
+    """
+    tokenizer = load(source, **options)
+    chat, notes = _chat(training, apply_chat_template, source)
+    if training is None:
+        return _with_template(Encoding(tokenizer, chat, notes), source)
+    difference = _difference(training, tokenizer, chat)
+    if difference is None:
+        return _with_template(Encoding(tokenizer, chat, notes), source)
+    saved = _as_saved(source)
+    if saved is not None and _difference(training, saved, chat) is None:
+        note = f"{type(tokenizer).__name__} gives other ids than training: tokenizer.json is read as training saved it"
+        return _with_template(Encoding(saved, chat, [*notes, note]), source)
+    if not allow_mismatch:
+        raise RequestError(
+            f"this environment tokenizes the model differently from the one that trained it: {difference}",
+            where=source.tokenizer,
+            way_out="install in `eval` the transformers that trained it (the run's environment.json names it); "
+            "allow_token_mismatch=true takes the score all the same",
+        )
+    message = f"token mismatch allowed: {difference}"
+    return _with_template(Encoding(tokenizer, chat, [*notes, message], [message]), source)
+
+
+def _chat(training: Fingerprint | None, asked: bool | None, source: Source) -> tuple[bool, list[str]]:
+    if asked is not None:
+        return asked, [f"chat template {'applied' if asked else 'not applied'}, as the spec says"]
+    if training is not None:
+        did = "applied, as training did" if training.chat else "not applied: training did not either"
+        return training.chat, [f"chat template {did}"]
+    why = f"the run {source.run} left no fingerprint" if source.run else "the model has no run"
+    return False, [f"{why}: its tokens cannot be compared with training's, and no chat template is applied"]
+
+
+def _with_template(encoding: Encoding, source: Source) -> Encoding:
+    if encoding.chat and not encoding.tokenizer.chat_template:
+        raise RequestError(
+            "the tokenizer has no chat template",
+            where=source.tokenizer,
+            way_out="apply_chat_template=false sends prompts as they are; or save a chat_template.jinja with the model",
+        )
+    return encoding
+
+
+def _difference(training: Fingerprint, tokenizer: PreTrainedTokenizerBase, chat: bool) -> str | None:
+    """Where the ids first differ; the conversation counts only if prompts go through the template."""
+    here = fingerprint_of(tokenizer)
+    return first_difference(training, here if chat else here.model_copy(update={"conversation_ids": None}))
+
+
+def _as_saved(source: Source) -> PreTrainedTokenizerBase | None:
+    """tokenizer.json without the class that transformers would build for this kind of model."""
+    from transformers import PreTrainedTokenizerFast
+
+    if not (Path(source.tokenizer) / "tokenizer.json").is_file():
+        return None
+    return PreTrainedTokenizerFast.from_pretrained(source.tokenizer)

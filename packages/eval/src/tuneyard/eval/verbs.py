@@ -1,0 +1,57 @@
+"""The worker's five verbs. Each imports the library it needs and no more: `schema` must not wait for a model."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from tuneyard.core.fingerprint import Fingerprint
+from tuneyard.core.references import ModelRef
+from tuneyard.core.specs import EvalSpec, Spec
+from tuneyard.core.worker import Job
+from tuneyard.eval.tasks import framework_of
+
+# As lm-eval's own command sets it: without it, tokenizers warn of every fork.
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def run(job: Job) -> None:
+    """Evaluate the model of the run on its tasks and leave metrics, samples and evaluation.json."""
+    if framework_of(job.spec) == "inspect":
+        from tuneyard.eval import inspect_run
+
+        inspect_run.run(job)
+    else:
+        from tuneyard.eval import lm_eval_run
+
+        lm_eval_run.run(job)
+
+
+def arguments(spec: Spec) -> dict[str, Any]:
+    """The arguments that the library gets, and its nearest command; see tuneyard.eval.arguments."""
+    from tuneyard.eval import arguments as library
+
+    assert isinstance(spec, EvalSpec)
+    return library.inspect_arguments(spec) if framework_of(spec) == "inspect" else library.lm_eval_arguments(spec)
+
+
+def schema() -> dict[str, Any]:
+    """The keys that `engine` may hold; see tuneyard.eval.schema."""
+    from tuneyard.eval import schema as library
+
+    return library.schema()
+
+
+def fingerprint(model: ModelRef) -> Fingerprint:
+    """The ids that this environment gives to the fixed text and conversation."""
+    from tuneyard.eval import tokens
+
+    return tokens.fingerprint_of(tokens.load(model))
+
+
+def check(path: Path, name: str | None) -> dict[str, Any]:
+    """Whether a task file, task folder or `lm` function can be used; see tuneyard.eval.check."""
+    from tuneyard.eval import check as library
+
+    return library.check(path, name)
