@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,42 @@ def test_a_written_file_has_the_rights_that_any_new_file_has(tmp_path: Path) -> 
     write_atomically(tmp_path / "a", "x")
     (tmp_path / "b").write_text("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode
+
+
+def test_a_replaced_file_keeps_its_rights_and_owner(tmp_path: Path) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("old")
+    file.chmod(0o640)
+    if os.geteuid() == 0:
+        os.chown(file, 1234, 5678)
+    before = file.stat()
+    write_atomically(file, "new")
+    after = file.stat()
+    assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
+    assert file.read_text() == "new"
+
+
+def test_threads_that_write_at_once_leave_the_mask_of_new_files_alone(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    os.umask(before)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda n: write_atomically(tmp_path / str(n), "x"), range(200)))
+    after = os.umask(before)
+    assert after == before
+    assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1
+
+
+def test_a_check_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    file = tmp_path / "notes.md"
+    file.write_text("old")
+
+    def refuse() -> None:
+        raise ValueError("changed meanwhile")
+
+    with pytest.raises(ValueError, match="changed meanwhile"):
+        write_atomically(file, "new", check=refuse)
+    assert file.read_text() == "old"
+    assert os.listdir(tmp_path) == ["notes.md"]
 
 
 def test_a_line_still_being_written_is_left_for_the_next_reading(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ import errno
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Iterator
+import secrets
+import stat
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -15,31 +16,46 @@ from typing import Any
 from tuneyard.core.errors import SetupError
 
 
-def write_atomically(path: Path, content: str | bytes) -> None:
+def write_atomically(path: Path, content: str | bytes, *, check: Callable[[], None] | None = None) -> None:
     """Write a temporary file beside `path` and move it there in one `os.replace`.
 
+    A file that is there already passes its rights on, and its owner where this process may give files away.
+
+    Args:
+        path: the file.
+        content: what it is to hold; text becomes UTF-8.
+        check: called when the new file is complete, just before it takes its place; what it raises leaves the old one.
+
     Raises:
-        SetupError: the disk is full; the old file, if any, is as it was.
+        SetupError: the disk is full, or the place cannot be written to; the old file, if any, is as it was.
     """
     data = content.encode() if isinstance(content, str) else content
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with open(descriptor, "wb") as file:
+        # not `tempfile`: its files are private, and asking for the umask changes it for every thread
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             file.write(data)
             file.flush()
+            _pass_on_rights(path, file.fileno())
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
+        if check is not None:
+            check()
         os.replace(temporary, path)
     except OSError as error:
+        raise explain_os_error(error, path) from error
+    finally:
         with suppress(FileNotFoundError):
             os.unlink(temporary)
-        raise explain_os_error(error, path) from error
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def _pass_on_rights(path: Path, descriptor: int) -> None:
+    try:
+        old = path.stat()
+    except FileNotFoundError:
+        return
+    with suppress(PermissionError):
+        os.fchown(descriptor, old.st_uid, old.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(old.st_mode))
 
 
 def explain_os_error(error: OSError, path: Path) -> OSError | SetupError:
