@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -50,16 +49,6 @@ def test_a_replaced_file_keeps_its_rights_and_owner(tmp_path: Path) -> None:
     after = file.stat()
     assert (after.st_mode, after.st_uid, after.st_gid) == (before.st_mode, before.st_uid, before.st_gid)
     assert file.read_text() == "new"
-
-
-def test_threads_that_write_at_once_leave_the_mask_of_new_files_alone(tmp_path: Path) -> None:
-    before = os.umask(0o022)
-    os.umask(before)
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda n: write_atomically(tmp_path / str(n), "x"), range(200)))
-    after = os.umask(before)
-    assert after == before
-    assert len({p.stat().st_mode for p in tmp_path.iterdir()}) == 1
 
 
 def test_a_check_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
