@@ -10,14 +10,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tuneyard.control.process_tree import SUPERVISES_VARIABLE
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
 from tuneyard.core.files import write_json
+from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
 
 ANSWER_SECONDS = 300.0
 """How long a worker may take to answer; importing its library on a cold disk takes most of it."""
 
-_DROPPED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", "TUNEYARD_RUN_ID", "TUNEYARD_ATTEMPT", "TUNEYARD_SUPERVISOR_PIPE")
+RUN_VARIABLES = (RUN_ID_VARIABLE, ATTEMPT_VARIABLE, PIPE_VARIABLE, SUPERVISES_VARIABLE)
+"""What binds a process to a run. A run that is started from inside another one must not carry that one's."""
+
+_DROPPED = ("VIRTUAL_ENV", "PYTHONPATH", "PYTHONHOME", *RUN_VARIABLES)
 _DROPPED_PREFIXES = ("PIXI_", "CONDA_")
 
 
@@ -144,11 +149,13 @@ def ask_worker(
     except ValueError:
         raise _no_answer(name, verb, code, log) from None
     if code != 0:
-        raise _as_raised(value.get("error") if isinstance(value, dict) else None) or _no_answer(name, verb, code, log)
+        raise raised_error(value.get("error") if isinstance(value, dict) else None) or _no_answer(name, verb, code, log)
     return value
 
 
-def _communicate(command: list[str], variables: dict[str, str], cwd: Path, timeout: float, what: str) -> tuple[int, bytes, str]:
+def _communicate(
+    command: list[str], variables: dict[str, str], cwd: Path, timeout: float, what: str
+) -> tuple[int, bytes, str]:
     """Run a command in a process group of its own, which never outlives this call."""
     try:
         process = subprocess.Popen(
@@ -187,7 +194,8 @@ def cannot_start(program: str, error: OSError) -> SetupError:
     )
 
 
-def _as_raised(error: Any) -> TuneyardError | None:
+def raised_error(error: Any) -> TuneyardError | None:
+    """The error that another process raised, from the object it printed under `error`; None if it is no such object."""
     if not isinstance(error, dict) or "message" not in error:
         return None
     kinds = {RequestError.kind: RequestError, SetupError.kind: SetupError}

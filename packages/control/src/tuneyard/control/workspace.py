@@ -88,6 +88,8 @@ def find_workspace(start: Path | None = None) -> Workspace:
 def _named(path: Path) -> Workspace:
     if not path.is_dir():
         raise SetupError(
-            f"{WORKSPACE_VARIABLE} names no folder", where=str(path), way_out=f"unset it, or name the folder of {MANIFEST}"
+            f"{WORKSPACE_VARIABLE} names no folder",
+            where=str(path),
+            way_out=f"unset it, or name the folder of {MANIFEST}",
         )
     return Workspace(Path(os.path.abspath(path)))

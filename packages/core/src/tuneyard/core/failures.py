@@ -38,7 +38,7 @@ def log_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
 
 def _with_log(failure: Failure, attempt: Attempt) -> Failure:
     tail = log_tail(attempt.stderr)
-    known = likely_cause("\n".join([*tail, failure.message]))
+    known = likely_cause("\n".join([*tail, failure.message])) if failure.kind != "cancelled" else None
     logs = [f"attempts/{attempt.number}/{path.name}" for path in (attempt.stdout, attempt.stderr)]
     return failure.model_copy(
         update={
@@ -63,27 +63,28 @@ def failure_from_exception(error: BaseException, attempt: Attempt) -> Failure:
     return _with_log(failure, attempt)
 
 
-def failure_from_exit(code: int, attempt: Attempt, *, out_of_memory: bool = False) -> Failure:
+def failure_from_exit(code: int, attempt: Attempt, *, out_of_memory: bool = False, what: str = "the worker") -> Failure:
     """The failure of a worker that ended without a result.
 
     Args:
         code: its exit code; a negative one is the number of the signal that ended it, as `subprocess` says it.
         attempt: where its logs are.
         out_of_memory: whether the kernel killed a process for memory while it ran.
+        what: what ended, where it is not the worker itself.
     """
     if code < 0 and out_of_memory:
         name = signals.Signals(-code).name
         failure = Failure(
             kind="out_of_memory",
-            message=f"the kernel killed the worker ({name}) because memory ran out",
+            message=f"the kernel killed {what} ({name}) because memory ran out",
             signal=name,
             way_out="a smaller batch, a shorter cutoff_len or fewer data workers; `free -h` shows what there is",
         )
     elif code < 0:
         name = signals.Signals(-code).name
-        failure = Failure(kind="signal", message=f"the worker was ended by {name}", signal=name)
+        failure = Failure(kind="signal", message=f"{what} was ended by {name}", signal=name)
     else:
-        message = f"the worker ended with exit code {code} and left no result"
+        message = f"{what} ended with exit code {code} and left no result"
         failure = Failure(kind="exit_code", message=message, exit_code=code)
     return _with_log(failure, attempt)
 

@@ -10,7 +10,7 @@
     attempts/N/stdout.log, stderr.log   the supervisor: the worker's streams
     attempts/N/events.jsonl         the worker, rank 0
     attempts/N/environment.json     the worker
-    attempts/N/cancel               whoever asks, by exclusive creation
+    attempts/N/cancel               whoever asks first, by exclusive creation; whoever asks again adds a line
     attempts/N/result.json          the worker; the supervisor only where the worker ended without one
     artifacts/                      the worker
 
@@ -180,13 +180,28 @@ class Attempt:
             os.close(descriptor)
 
     def ask_cancel(self, who: str) -> bool:
-        """Ask for the end of this attempt; False where somebody has asked already."""
+        """Ask for the end of this attempt; False where somebody has asked already, which then is asked to hurry."""
+        line = (json.dumps({"who": who, "when": now()}) + "\n").encode()
         try:
-            with open(self.cancel, "x") as file:
-                file.write(json.dumps({"who": who, "when": now()}) + "\n")
+            descriptor = os.open(self.cancel, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         except FileExistsError:
-            return False
-        return True
+            descriptor = os.open(self.cancel, os.O_WRONLY | os.O_APPEND)
+            asked_before = True
+        else:
+            asked_before = False
+        try:
+            os.write(descriptor, line)
+        finally:
+            os.close(descriptor)
+        return not asked_before
+
+    def cancel_requests(self) -> list[dict[str, Any]]:
+        """Who asked for the end of this attempt, the first one first. A file made by hand counts as one request."""
+        try:
+            lines = self.cancel.read_text(errors="replace").splitlines()
+        except FileNotFoundError:
+            return []
+        return [_cancel_request(line) for line in lines] or [_cancel_request("")]
 
     def state(self) -> RunStatus:
         """The state of this attempt."""
@@ -220,6 +235,14 @@ class Attempt:
         return RunStatus(
             "unknown", self.number, f"unknown from here: no heartbeat from {record['host']} for {age:.0f} s"
         )
+
+
+def _cancel_request(line: str) -> dict[str, Any]:
+    try:
+        request = json.loads(line)
+    except ValueError:
+        request = None
+    return request if isinstance(request, dict) and "who" in request else {"who": "somebody"}
 
 
 @dataclass(frozen=True)

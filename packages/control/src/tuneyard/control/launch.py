@@ -1,0 +1,256 @@
+"""Starting, cancelling, resuming and removing runs. All of it works on the run's files; nothing is kept in memory."""
+
+from __future__ import annotations
+
+import os
+import select
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from tuneyard.control.environments import RUN_VARIABLES, environment_prefix
+from tuneyard.control.process_tree import SUPERVISES_VARIABLE
+from tuneyard.control.record import claim
+from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
+from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
+from tuneyard.core.files import explain_os_error
+from tuneyard.core.processes import kill_run
+from tuneyard.core.run_folder import START_PATIENCE, Attempt, RunFolder, RunStatus, is_run_id
+
+ENDING_SECONDS = 15.0
+"""How long to wait for a supervisor that has written the result and still ends what its worker left."""
+
+
+def start(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None = None) -> Attempt:
+    """Start the first attempt of a run; returns as soon as its supervisor has it.
+
+    Args:
+        workspace: where the environments are.
+        run: its spec.json is written and resolved.
+        variables: for the worker, on top of this process's own, such as HF_HUB_OFFLINE.
+
+    Raises:
+        RequestError: the run was started before.
+        SetupError: the supervisor could not be started; the run has failed.
+    """
+    attempt = _claim(run, 1)
+    if attempt is None:
+        raise RequestError(f"{run.id} was started before", way_out=f"`yard resume {run.id}` starts it again")
+    _spawn(workspace, run, attempt, variables)
+    return attempt
+
+
+def cancel(workspace: Workspace, run: RunFolder, who: str) -> None:
+    """Ask for the end of a run; returns at once. Asked a second time, what still runs is killed without more delay.
+
+    Args:
+        workspace: where the run is.
+        run: one that has not ended.
+        who: who asks, for the result.
+
+    Raises:
+        RequestError: it has ended.
+    """
+    status = run.status()
+    if status.ended:
+        raise RequestError(f"{run.id} has already ended: {status.state}", way_out=f"`yard show {run.id}` tells how")
+    attempt = run.latest() or run.claim_attempt(1) or run.latest()
+    assert attempt is not None
+    attempt.ask_cancel(who)
+    _end_unstarted(run, attempt, f"cancelled by {who} before it began", "cancelled")
+
+
+def resume(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None = None) -> Attempt:
+    """Start the next attempt of a run that failed, was cancelled or was lost; the worker goes on from its checkpoint.
+
+    Whatever still carries the run's id is ended first.
+
+    Raises:
+        RequestError: it succeeded, it runs, it runs elsewhere, or somebody resumes it at the same moment; or it wants
+            more GPUs than there are.
+        SetupError: its environment is missing, or the supervisor could not be started.
+        RunError: a process of an earlier attempt does not end.
+    """
+    status = run.status()
+    _refuse_to_resume(run, status)
+    _wait_for_supervisor(run)
+    environment_prefix(workspace, run.read_spec()["kind"])
+    _check_devices(run)
+    attempt = _claim(run, status.attempt + 1)
+    if attempt is None:
+        raise RequestError(f"somebody else has just resumed {run.id}", way_out=f"`yard show {run.id}`")
+    left = kill_run(run.id)
+    if left:
+        message = f"processes of an earlier attempt do not end: {', '.join(map(str, left))}"
+        _end_unstarted(run, attempt, message, "failed")
+        raise RunError(message, where=run.id, way_out="the system must let go of them first; a restart helps")
+    _spawn(workspace, run, attempt, variables)
+    return attempt
+
+
+def remove(workspace: Workspace, run: RunFolder) -> None:
+    """Delete a run and all its files.
+
+    Raises:
+        RequestError: it runs, or another run's spec refers to it.
+        SetupError: its files cannot be deleted.
+    """
+    status = run.status()
+    if not status.ended or _supervised(run):
+        raise RequestError(f"{run.id} is {status.state}", where=str(run.path), way_out=_way_to_end(run, status))
+    users = referring(workspace.runs, run)
+    if users:
+        raise RequestError(
+            f"{run.id} is referred to by {', '.join(users[:5])}" + (" …" if len(users) > 5 else ""),
+            way_out=f"`yard rm {users[0]}` first, or keep it",
+        )
+    if _claim(run, status.attempt + 1) is None:  # excludes a resume at the same moment
+        raise RequestError(f"somebody has just resumed {run.id}", way_out=f"`yard show {run.id}`")
+    kill_run(run.id)
+    _delete(run.path)
+
+
+def wait(run: RunFolder, timeout: float | None = None) -> RunStatus:
+    """Wait until a run has ended, or until `timeout` seconds are over; look at `.ended` to know which."""
+    deadline = None if timeout is None else time.monotonic() + timeout
+    pause = 0.01
+    while not (status := run.status()).ended:
+        left = None if deadline is None else deadline - time.monotonic()
+        if left is not None and left <= 0:
+            break
+        time.sleep(pause if left is None else min(pause, left))
+        pause = min(0.2, pause * 1.5)
+    return status
+
+
+def referring(runs: Path, run: RunFolder) -> list[str]:
+    """Ids of the other runs whose spec names this one."""
+    name = run.id.encode()
+    return [other for other in sorted(os.listdir(runs)) if other != run.id and _mentions(runs / other, name)]
+
+
+def _mentions(folder: Path, name: bytes) -> bool:
+    try:
+        return is_run_id(folder.name) and name in RunFolder(folder).spec.read_bytes()
+    except OSError:
+        return False
+
+
+def _claim(run: RunFolder, number: int) -> Attempt | None:
+    try:
+        return run.claim_attempt(number)
+    except OSError as error:
+        raise explain_os_error(error, run.attempts_folder) from error
+
+
+def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, variables: Mapping[str, str] | None) -> None:
+    try:
+        said = _start_supervisor(workspace, run, attempt, variables)
+    except OSError as error:
+        raise explain_os_error(error, attempt.folder) from error
+    if said == b"ready":
+        return
+    from tuneyard.core.failures import log_tail
+
+    tail = log_tail(attempt.supervisor_log, 5)
+    message = "its supervisor could not start" + (f": {tail[-1]}" if tail else "")
+    _end_unstarted(run, attempt, message, "setup")
+    raise SetupError(message, where=str(attempt.supervisor_log), way_out="`df -h` and `./pixiw install` are the usual")
+
+
+def _start_supervisor(
+    workspace: Workspace, run: RunFolder, attempt: Attempt, variables: Mapping[str, str] | None
+) -> bytes:
+    """Start it apart from this process: no terminal, no common session, no child. Returns its first word."""
+    reading, writing = os.pipe()
+    command = [sys.executable, "-P", "-m", "tuneyard.control.supervisor", str(run.path), str(attempt.number)]
+    try:
+        with open(attempt.supervisor_log, "ab") as log:
+            process = subprocess.Popen(
+                [*command, "--detached", str(writing)],
+                env=_supervisor_variables(workspace, run, variables),
+                cwd=workspace.path,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                pass_fds=(writing,),
+            )
+        os.close(writing)
+        writing = -1
+        process.wait()
+        ready, _, _ = select.select([reading], [], [], START_PATIENCE)
+        return os.read(reading, 16) if ready else b""
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+
+
+def _supervisor_variables(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if name not in RUN_VARIABLES}
+    own = {SUPERVISES_VARIABLE: run.id, WORKSPACE_VARIABLE: str(workspace.path)}
+    return {**inherited, **(variables or {}), **own}
+
+
+def _end_unstarted(run: RunFolder, attempt: Attempt, message: str, kind: str) -> None:
+    """Write the ending of an attempt that no supervisor has; nothing where one has it, which sees to its own ending."""
+    record = claim(attempt)
+    if record is None:
+        return
+    from tuneyard.control.endings import write_ending
+    from tuneyard.core.failures import failure_of_kind
+
+    try:
+        record.phase("preparing")
+        write_ending(attempt, run.id, failure_of_kind(kind, message, attempt), time.time())
+    except (OSError, TuneyardError) as error:
+        print(f"{attempt.result}: {error}", file=sys.stderr)  # the disk is full: it will read as lost
+    finally:
+        record.close()
+
+
+def _refuse_to_resume(run: RunFolder, status: RunStatus) -> None:
+    if status.state == "succeeded":
+        raise RequestError(f"{run.id} succeeded; there is nothing to resume", way_out="start a new run")
+    if not status.ended:
+        reason = f" ({status.reason})" if status.reason else ""
+        raise RequestError(f"{run.id} is {status.state}{reason}", way_out=_way_to_end(run, status))
+
+
+def _way_to_end(run: RunFolder, status: RunStatus) -> str:
+    if status.state == "unknown":
+        return "look on the host that it was started on"
+    return f"`yard cancel {run.id}` ends it"
+
+
+def _check_devices(run: RunFolder) -> None:
+    from tuneyard.control.devices import resolve_gpus
+
+    resolve_gpus(run.read_spec().get("gpus") or 0)
+
+
+def _supervised(run: RunFolder) -> bool:
+    latest = run.latest()
+    return latest is not None and latest.supervisor_lives()
+
+
+def _wait_for_supervisor(run: RunFolder) -> None:
+    deadline = time.monotonic() + ENDING_SECONDS
+    while _supervised(run):
+        if time.monotonic() > deadline:
+            raise RequestError(f"the last attempt of {run.id} is still being ended", way_out="try again in a minute")
+        time.sleep(0.02)
+
+
+def _delete(path: Path) -> None:
+    """Take a folder out of sight in one step, then delete it."""
+    hidden = path.with_name(f".removed-{path.name}-{os.getpid()}")
+    try:
+        path.rename(hidden)
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise explain_os_error(error, path) from error

@@ -1,0 +1,349 @@
+"""The supervisor of one attempt: prepares the data, waits for a device, runs the worker, sees to its end.
+
+    python -m tuneyard.control.supervisor FOLDER [ATTEMPT] [--detached FD]
+
+`yard run` starts it with --detached; a SLURM script starts it as it is. It ends when the attempt has ended and nothing
+of it is left, with exit code 0: how the attempt ended stands in its result.json.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tuneyard.control import endings
+from tuneyard.control.devices import VISIBLE_VARIABLE, threads_per_slot
+from tuneyard.control.environments import cannot_start, raised_error, worker_command, worker_environment
+from tuneyard.control.leases import POLL_SECONDS, Lease, lease
+from tuneyard.control.process_tree import Guarded, end_tree, reap, run_guarded
+from tuneyard.control.record import Record, claim
+from tuneyard.control.workspace import Workspace, find_workspace
+from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
+from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
+
+if TYPE_CHECKING:
+    from tuneyard.core.results import Failure
+
+CANCEL_GRACE = 60.0
+"""Seconds between TERM and KILL where the spec does not say."""
+
+STRAY_GRACE = 1.0
+"""Seconds in which what a succeeded worker left behind may end by itself, to tidy up shared memory."""
+
+_WARM_UP_AFTER = 2.0
+
+
+class Stopped(Exception):
+    """The attempt is to end before its work is done."""
+
+    def __init__(self, kind: str, message: str, way_out: str | None = None) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+        self.way_out = way_out
+
+
+class WorkerEnded(Exception):
+    """A process of the attempt ended without having told how."""
+
+    def __init__(self, code: int, what: str = "the worker", out_of_memory: bool = False) -> None:
+        super().__init__(code)
+        self.code = code
+        self.what = what
+        self.out_of_memory = out_of_memory
+
+
+class Supervisor:
+    """One attempt from its claim to its end."""
+
+    def __init__(self, run: RunFolder, attempt: Attempt, record: Record, guard: Guarded) -> None:
+        self.run = run
+        self.attempt = attempt
+        self.record = record
+        self.guard = guard
+        self.started = time.time()
+        self.workspace: Workspace
+        self.spec: dict[str, Any]
+        self._wakeup = _wakeups()
+        self._term_signals = 0
+        self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
+        self._deadline: float | None = None
+        self._lease: Lease | None = None
+
+    def supervise(self) -> None:
+        """See the attempt through; whatever happens, its ending is written and nothing of it is left."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_term)
+        failure = self._failure_of_work()
+        if failure is not None:
+            self._write_ending(failure)
+        endings.release_room(self.attempt)
+
+    def _failure_of_work(self) -> Failure | None:
+        """Do the work. The one boundary at which whatever goes wrong becomes the attempt's failure."""
+        try:
+            self._work()
+        except Stopped as stop:
+            from tuneyard.core.failures import failure_of_kind
+
+            return failure_of_kind(stop.kind, stop.message, self.attempt, stop.way_out)
+        except WorkerEnded as end:
+            return self._failure_of_exit(end)
+        except Exception as error:
+            import traceback
+
+            from tuneyard.core.failures import failure_from_exception
+
+            traceback.print_exc()
+            return failure_from_exception(error, self.attempt)
+        return None
+
+    def _work(self) -> None:
+        endings.reserve_room(self.attempt)
+        self.workspace = find_workspace()
+        self.spec = self.run.read_spec()
+        self._stop_if_asked()
+        command = worker_command(self.workspace, self.spec["kind"], "run", str(self.run.path))
+        if self.spec["kind"] == "train" and not self.run.data_manifest.exists():
+            self._prepare_data()
+        self.record.phase("waiting")
+        self._lease = lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
+        try:
+            self.guard.entrust(0, self._lease.descriptors)
+            self._run_worker(command, self._lease)
+        finally:
+            self._lease.release()
+
+    # The data
+
+    def _prepare_data(self) -> None:
+        command = [sys.executable, "-P", "-m", "tuneyard.data", "prepare", str(self.run.path)]
+        said = self.attempt.stdout.stat().st_size if self.attempt.stdout.exists() else 0
+        variables = {**os.environ, **self._own_variables()}
+        with self._started(command, variables, self.workspace.path) as process:
+            while process.poll() is None:
+                self._stop_if_asked()
+                self._pause(process.pid)
+        if process.returncode != 0:
+            raise raised_error(_error_said(self.attempt.stdout, said)) or WorkerEnded(
+                process.returncode, "the preparation of the data"
+            )
+
+    # The device
+
+    def _wait_for_device(self, reason: str) -> None:
+        self._stop_if_asked()
+        if reason != self.record.waiting_for:
+            self.record.beat(waiting_for=reason)
+        self._pause()
+
+    # The worker
+
+    def _run_worker(self, command: list[str], held: Lease) -> None:
+        self._stop_if_asked()
+        kills = endings.oom_kills()
+        variables = worker_environment(self.workspace, self.spec["kind"], self._worker_variables(held))
+        self.record.phase("running", lease={"devices": held.devices})
+        limit = self.spec.get("time_limit")
+        self._deadline = time.monotonic() + limit if limit else None
+        reading, writing = os.pipe()
+        variables[PIPE_VARIABLE] = str(reading)
+        with self._started(command, variables, self.workspace.path, (reading, *held.descriptors)) as process:
+            os.close(reading)
+            stopped, asked_at = self._watch(process)
+        os.close(writing)
+        code = -signal.SIGKILL if process.returncode is None else process.returncode
+        self._conclude(code, stopped, asked_at, endings.oom_kills() > kills)
+
+    def _worker_variables(self, held: Lease) -> dict[str, str]:
+        variables = {**self._own_variables(), VISIBLE_VARIABLE: ",".join(held.gpus)}
+        if not held.gpus and "OMP_NUM_THREADS" not in os.environ:
+            threads = threads_per_slot() // (self.spec.get("processes") or 1)
+            variables["OMP_NUM_THREADS"] = str(max(1, threads))
+        return variables
+
+    def _own_variables(self) -> dict[str, str]:
+        return {RUN_ID_VARIABLE: self.run.id, ATTEMPT_VARIABLE: str(self.attempt.number)}
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> tuple[Stopped | None, float]:
+        """Wait for the worker's end; when it is asked to end, give it `cancel_grace` and no more."""
+        stopped, asked_at, kill_at = None, 0.0, 0.0
+        grace = self.spec.get("cancel_grace", CANCEL_GRACE)
+        warm_at = time.monotonic() + _WARM_UP_AFTER
+        while process.poll() is None:
+            if stopped is None:
+                stopped = self._reason_to_stop()
+                if stopped is not None:
+                    asked_at, kill_at = time.time(), time.monotonic() + grace
+                    process.terminate()
+            elif time.monotonic() >= kill_at or self._asked_to_hurry():
+                break
+            self._pause(process.pid)
+            if warm_at and time.monotonic() > warm_at:
+                warm_at = _import_what_an_ending_needs()
+        return stopped, asked_at
+
+    def _conclude(self, code: int, stopped: Stopped | None, asked_at: float, out_of_memory: bool) -> None:
+        """A valid result stands, whatever the exit code; a failure that the request to end brought about does not."""
+        result = endings.valid_result(self.attempt, self.run.id)
+        if stopped is not None:
+            written = self.attempt.result.stat().st_mtime if result else 0.0
+            if result is None or (result.status == "failed" and written >= asked_at):
+                raise stopped
+        elif result is None:
+            raise WorkerEnded(code, out_of_memory=out_of_memory and code == -signal.SIGKILL)
+
+    # Processes
+
+    @contextmanager
+    def _started(
+        self, command: list[str], variables: dict[str, str], cwd: Path, descriptors: tuple[int, ...] = ()
+    ) -> Iterator[subprocess.Popen[bytes]]:
+        """A process of the attempt, in a group of its own; at the end of the block nothing of it is left."""
+        with open(self.attempt.stdout, "ab") as out, open(self.attempt.stderr, "ab") as err:
+            try:
+                process = subprocess.Popen(
+                    command,
+                    env=variables,
+                    cwd=cwd,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=err,
+                    process_group=0,
+                    pass_fds=descriptors,
+                )
+            except OSError as error:
+                raise cannot_start(command[0], error) from error
+        self.guard.entrust(process.pid)
+        try:
+            yield process
+        finally:
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        finished = process.returncode is not None and self.attempt.result.exists()
+        left = end_tree(
+            self.run.id, self.attempt.number, process.pid, grace=STRAY_GRACE if finished else 0.0, besides=process.pid
+        )
+        if left:
+            print(f"the system does not end these processes: {left}", file=sys.stderr)
+        else:
+            process.wait()
+        self.guard.entrust()
+
+    # Waiting
+
+    def _pause(self, child: int = 0) -> None:
+        """Sleep until something may have changed: a child's end, a signal, or the time to look for a request."""
+        if time.monotonic() >= self._next_beat:
+            self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
+            self.record.beat()
+            if self._lease:
+                self._lease.refresh()
+        ready, _, _ = select.select([self._wakeup], [], [], POLL_SECONDS)
+        if ready:
+            os.read(self._wakeup, 4096)
+        reap(besides=child)
+
+    def _stop_if_asked(self) -> None:
+        reason = self._reason_to_stop()
+        if reason is not None:
+            raise reason
+
+    def _reason_to_stop(self) -> Stopped | None:
+        if self._term_signals:
+            return Stopped("cancelled", "the supervisor was asked to end (SIGTERM)")
+        if requests := self.attempt.cancel_requests():
+            return Stopped("cancelled", f"cancelled by {requests[0]['who']}")
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            limit = self.spec["time_limit"]
+            way_out = f"set a longer time_limit; `yard resume {self.run.id}` goes on from the last checkpoint"
+            return Stopped("time_limit", f"its time limit of {limit:g} s was over", way_out)
+        return None
+
+    def _asked_to_hurry(self) -> bool:
+        """Whether somebody asked a second time."""
+        return self._term_signals > 1 or len(self.attempt.cancel_requests()) > 1
+
+    def _on_term(self, number: int, frame: Any) -> None:
+        self._term_signals += 1
+
+    # Endings
+
+    def _failure_of_exit(self, end: WorkerEnded) -> Failure:
+        from tuneyard.core.failures import failure_from_exit
+
+        code = -signal.SIGTERM if end.code == 128 + signal.SIGTERM else end.code
+        return failure_from_exit(code, self.attempt, out_of_memory=end.out_of_memory, what=end.what)
+
+    def _write_ending(self, failure: Failure) -> None:
+        try:
+            endings.write_ending(self.attempt, self.run.id, failure, self.started)
+        except Exception as error:  # it cannot be told where it belongs; the record, which has its room, takes it
+            self.record.beat(last_words=f"{failure.message}; the result could not be written: {error}"[:2000])
+            raise
+
+
+def _error_said(log: Path, offset: int) -> Any:
+    """The object under `error` in the last line that was said from `offset` on, if that is what it is."""
+    with open(log, "rb") as file:
+        size = file.seek(0, os.SEEK_END)
+        file.seek(max(offset, size - 65536))
+        lines = file.read().splitlines()
+    try:
+        return json.loads(lines[-1])["error"]
+    except (IndexError, KeyError, TypeError, ValueError):
+        return None
+
+
+def _wakeups() -> int:
+    """A descriptor that becomes readable when a child ends or a signal comes."""
+    reading, writing = os.pipe()
+    os.set_blocking(writing, False)
+    signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
+    return reading
+
+
+def _import_what_an_ending_needs() -> float:
+    """Have it at hand when the worker ends; before its start it would only delay it."""
+    from tuneyard.core import failures, results  # noqa: F401
+
+    return 0.0
+
+
+def main(argv: list[str]) -> None:
+    """Supervise the attempt that the arguments name."""
+    arguments = [a for a in argv if a != "--detached"]
+    ready = int(arguments.pop()) if "--detached" in argv else None
+    if ready is not None and os.fork():
+        os._exit(0)  # whoever started it has no child to wait for
+    run = RunFolder(Path(arguments[0]).absolute())
+    attempt = run.attempt(int(arguments[1])) if len(arguments) > 1 else run.new_attempt()
+    run_guarded(lambda guard: _supervise(run, attempt, guard, ready), run.id, attempt.number)
+
+
+def _supervise(run: RunFolder, attempt: Attempt, guard: Guarded, ready: int | None) -> int:
+    record = claim(attempt)
+    if record is not None:
+        record.phase("preparing")
+    if ready is not None:
+        with suppress(BrokenPipeError):
+            os.write(ready, b"ready")
+        os.close(ready)
+    if record is not None:  # else it was cancelled before it began
+        Supervisor(run, attempt, record, guard).supervise()
+    return 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
