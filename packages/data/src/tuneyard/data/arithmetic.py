@@ -18,16 +18,16 @@ Split = Literal["train", "test"]
 SPLITS: tuple[Split, ...] = ("train", "test")
 
 MOST_DIGITS = 18
-"""Beyond this a worked answer outgrows any context that a tiny model has."""
+"""The order of the problems is made from 64-bit numbers."""
 
 HELD_OUT = 5
 """One problem in this many is held out for the test."""
 
+ANSWER = re.compile(r"#### ([0-9]+)\s*$")
+"""Reads the final answer from a worked response, in its first group."""
+
 ROUNDS = 6
 MASK = 2**64 - 1
-
-ANSWER = re.compile(r"#### (\d+)$")
-"""Reads the final answer from a worked response, in its first group."""
 
 
 def problems(
@@ -62,7 +62,7 @@ def problems(
 
 def score(response: str, target: str) -> float:
     """1.0 if the final answer that can be read from `response` is `target`, else 0.0."""
-    answer = ANSWER.search(response.strip())
+    answer = ANSWER.search(response)
     return float(answer is not None and answer[1] == target)
 
 
@@ -94,6 +94,8 @@ def _check(digits: int, size: int, split: str) -> None:
 def _stream(digits: int, size: int, seed: int, split: Split, shuffled_answers: bool) -> Iterator[dict[str, Any]]:
     others = ((a, b) for _, a, b in _pairs(digits, f"answers-{seed}", split))
     for again, a, b in islice(_pairs(digits, f"problems-{seed}", split), size):
+        if again and split == "test":
+            return
         answered = next(other for other in others if sum(other) != a + b) if shuffled_answers else (a, b)
         yield {
             "id": f"{a}+{b}#{again}" if again else f"{a}+{b}",
@@ -105,10 +107,10 @@ def _stream(digits: int, size: int, seed: int, split: Split, shuffled_answers: b
 
 
 def _pairs(digits: int, key: str, split: Split) -> Iterator[tuple[int, int, int]]:
-    """Every problem of the split in an order that `key` decides, with 0; then, in training, all again with 1, 2, ..."""
+    """Every problem of the split, with 0, in an order that `key` decides; then all in another order with 1, and so on."""
     lowest = 10 ** (digits - 1) if digits > 1 else 0
     numbers = 10**digits - lowest
-    for again in count() if split == "train" else range(1):
+    for again in count():
         keys = _round_keys(f"{key}-{digits}-{again}")
         for index in range(numbers**2):
             x, y = _shuffle(index, numbers, keys)
