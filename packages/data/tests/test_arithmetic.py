@@ -62,6 +62,7 @@ def test_every_step_and_the_sum_are_right(digits: int, split: Split) -> None:
         steps, answer = problem["response"].split(" #### ")
         assert answer == problem["target"]
         carry = 0
+        assert steps.count(",") == digits - 1
         for place, step in enumerate(steps.split(",")):
             match = re.fullmatch(r"(\d)\+(\d)\+(\d)=(\d\d)", step)
             assert match, step
@@ -69,7 +70,6 @@ def test_every_step_and_the_sum_are_right(digits: int, split: Split) -> None:
             assert (x, y, carried) == (a // 10**place % 10, b // 10**place % 10, carry)
             assert column == x + y + carried
             carry = column // 10
-        assert place == digits - 1
 
 
 @given(st.integers(1, 18), st.integers(), st.sampled_from(["train", "test"]), st.booleans())
@@ -176,7 +176,7 @@ def test_any_size_streams_in_constant_memory() -> None:
     next(problems(size=10**15))
     tracemalloc.start()
     try:
-        assert sum(1 for _ in problems(size=100_000)) == 100_000
+        assert sum(1 for _ in problems(size=10_000)) == 10_000
         assert tracemalloc.get_traced_memory()[1] < 200_000
     finally:
         tracemalloc.stop()

@@ -107,7 +107,7 @@ def _stream(digits: int, size: int, seed: int, split: Split, shuffled_answers: b
 
 
 def _pairs(digits: int, key: str, split: Split) -> Iterator[tuple[int, int, int]]:
-    """Every problem of the split, with 0, in an order that `key` decides; then all in another order with 1, and so on."""
+    """Every problem of the split, with 0, in an order that `key` decides; then all with 1, in another order; and on."""
     lowest = 10 ** (digits - 1) if digits > 1 else 0
     numbers = 10**digits - lowest
     for again in count():
