@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,24 +75,17 @@ def worker_command(workspace: Workspace, name: str, *arguments: str) -> list[str
     return [str(worker_python(workspace, name)), "-P", "-m", f"tuneyard.{name}", *arguments]
 
 
-def worker_environment(
-    workspace: Workspace,
-    name: str,
-    extra: Mapping[str, str] | None = None,
-    caller: Mapping[str, str] | None = None,
-) -> dict[str, str]:
+def worker_environment(workspace: Workspace, name: str, extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The variables of a worker: built from the caller's, so that no other environment leaks into it.
 
     Args:
         workspace: names the hub's endpoint and cache in its settings.
         name: the worker's environment.
-        extra: variables that are added last, such as the lease's devices.
-        caller: the caller's variables. Default: this process's.
+        extra: variables that are added last, such as HF_HUB_OFFLINE.
     """
-    given = dict(os.environ if caller is None else caller)
-    built = {k: v for k, v in given.items() if k not in _DROPPED and not k.startswith(_DROPPED_PREFIXES)}
+    built = {k: v for k, v in os.environ.items() if k not in _DROPPED and not k.startswith(_DROPPED_PREFIXES)}
     own = _own_interpreter(workspace, name)
-    built["PATH"] = _path(workspace, environment_prefix(workspace, name), given)
+    built["PATH"] = _path(workspace, environment_prefix(workspace, name))
     built[WORKSPACE_VARIABLE] = str(workspace.path)
     built["PYTHONUNBUFFERED"] = "1"  # a log that is read while it grows, and whole when the worker is killed
     if own is None:
@@ -99,12 +93,35 @@ def worker_environment(
     return {**built, **_hub_variables(workspace), **(extra or {})}
 
 
-def _path(workspace: Workspace, prefix: Path, given: Mapping[str, str]) -> str:
+@dataclass(frozen=True)
+class WorkerStart:
+    """All that is needed to start a worker, settled where the user stands and handed to the supervisor."""
+
+    command: list[str]
+    variables: dict[str, str]
+    folder: str
+    """Where it runs: the workspace."""
+
+
+def worker_start(
+    workspace: Workspace, name: str, *arguments: str, extra: Mapping[str, str] | None = None
+) -> WorkerStart:
+    """How to start a worker.
+
+    Raises:
+        SetupError: its environment has not been built.
+    """
+    command = worker_command(workspace, name, *arguments)
+    return WorkerStart(command, worker_environment(workspace, name, extra), str(workspace.path))
+
+
+def _path(workspace: Workspace, prefix: Path) -> str:
     """PATH with the environment's own programs first and those of the caller's environments left out."""
-    others = [given[v] for v in ("VIRTUAL_ENV", "CONDA_PREFIX") if given.get(v)] + [str(workspace.path / ".pixi")]
+    others = [os.environ[v] for v in ("VIRTUAL_ENV", "CONDA_PREFIX") if os.environ.get(v)]
+    others.append(str(workspace.path / ".pixi"))
     kept = [
         entry
-        for entry in given.get("PATH", os.defpath).split(os.pathsep)
+        for entry in os.environ.get("PATH", os.defpath).split(os.pathsep)
         if entry and not any(entry == other or entry.startswith(other + os.sep) for other in others)
     ]
     return os.pathsep.join([str(prefix / "bin"), *kept])

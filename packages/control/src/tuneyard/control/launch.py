@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import shutil
@@ -9,9 +10,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
-from tuneyard.control.environments import RUN_VARIABLES, environment_prefix
+from tuneyard.control.environments import RUN_VARIABLES, WorkerStart, worker_start
 from tuneyard.control.process_tree import SUPERVISES_VARIABLE
 from tuneyard.control.record import claim
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
@@ -34,12 +36,13 @@ def start(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | N
 
     Raises:
         RequestError: the run was started before.
-        SetupError: the supervisor could not be started; the run has failed.
+        SetupError: its environment is missing; or the supervisor could not be started, then the run has failed.
     """
+    worker = _worker(workspace, run, variables)
     attempt = _claim(run, 1)
     if attempt is None:
         raise RequestError(f"{run.id} was started before", way_out=f"`yard resume {run.id}` starts it again")
-    _spawn(workspace, run, attempt, variables)
+    _spawn(workspace, run, attempt, worker)
     return attempt
 
 
@@ -77,7 +80,7 @@ def resume(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | 
     status = run.status()
     _refuse_to_resume(run, status)
     _wait_for_supervisor(run)
-    environment_prefix(workspace, run.read_spec()["kind"])
+    worker = _worker(workspace, run, variables)
     _check_devices(run)
     attempt = _claim(run, status.attempt + 1)
     if attempt is None:
@@ -87,7 +90,7 @@ def resume(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | 
         message = f"processes of an earlier attempt do not end: {', '.join(map(str, left))}"
         _end_unstarted(run, attempt, message, "failed")
         raise RunError(message, where=run.id, way_out="the system must let go of them first; a restart helps")
-    _spawn(workspace, run, attempt, variables)
+    _spawn(workspace, run, attempt, worker)
     return attempt
 
 
@@ -146,9 +149,13 @@ def _claim(run: RunFolder, number: int) -> Attempt | None:
         raise explain_os_error(error, run.attempts_folder) from error
 
 
-def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, variables: Mapping[str, str] | None) -> None:
+def _worker(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None) -> WorkerStart:
+    return worker_start(workspace, run.read_spec()["kind"], "run", str(run.path), extra=variables)
+
+
+def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: WorkerStart) -> None:
     try:
-        said = _start_supervisor(workspace, run, attempt, variables)
+        said = _start_supervisor(workspace, run, attempt, worker)
     except OSError as error:
         raise explain_os_error(error, attempt.folder) from error
     if said == b"ready":
@@ -161,39 +168,30 @@ def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, variables: Ma
     raise SetupError(message, where=str(attempt.supervisor_log), way_out="`df -h` and `./pixiw install` are the usual")
 
 
-def _start_supervisor(
-    workspace: Workspace, run: RunFolder, attempt: Attempt, variables: Mapping[str, str] | None
-) -> bytes:
+def _start_supervisor(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: WorkerStart) -> bytes:
     """Start it apart from this process: no terminal, no common session, no child. Returns its first word."""
-    reading, writing = os.pipe()
     command = [sys.executable, "-P", "-m", "tuneyard.control.supervisor", str(run.path), str(attempt.number)]
-    try:
-        with open(attempt.supervisor_log, "ab") as log:
+    reading, writing = os.pipe()
+    with open(reading, "rb", buffering=0) as first_word:
+        with open(writing, "wb"), open(attempt.supervisor_log, "ab") as log:
             process = subprocess.Popen(
                 [*command, "--detached", str(writing)],
-                env=_supervisor_variables(workspace, run, variables),
+                env=_supervisor_variables(workspace, run),
                 cwd=workspace.path,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 pass_fds=(writing,),
             )
-        os.close(writing)
-        writing = -1
-        process.wait()
-        ready, _, _ = select.select([reading], [], [], START_PATIENCE)
-        return os.read(reading, 16) if ready else b""
-    finally:
-        os.close(reading)
-        if writing >= 0:
-            os.close(writing)
+        process.communicate(json.dumps(asdict(worker)).encode())
+        ready, _, _ = select.select([first_word], [], [], START_PATIENCE)
+        return first_word.read(16) if ready else b""
 
 
-def _supervisor_variables(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None) -> dict[str, str]:
+def _supervisor_variables(workspace: Workspace, run: RunFolder) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in RUN_VARIABLES}
-    own = {SUPERVISES_VARIABLE: run.id, WORKSPACE_VARIABLE: str(workspace.path)}
-    return {**inherited, **(variables or {}), **own}
+    return {**inherited, SUPERVISES_VARIABLE: run.id, WORKSPACE_VARIABLE: str(workspace.path)}
 
 
 def _end_unstarted(run: RunFolder, attempt: Attempt, message: str, kind: str) -> None:

@@ -2,7 +2,8 @@
 
     python -m tuneyard.control.supervisor FOLDER [ATTEMPT] [--detached FD]
 
-`yard run` starts it with --detached; a SLURM script starts it as it is. It ends when the attempt has ended and nothing
+`yard run` starts it with --detached and hands it how to start the worker on its standard input; a SLURM script starts
+it as it is. It ends when the attempt has ended and nothing
 of it is left, with exit code 0: how the attempt ended stands in its result.json.
 """
 
@@ -17,16 +18,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneyard.control import endings
 from tuneyard.control.devices import VISIBLE_VARIABLE, threads_per_slot
-from tuneyard.control.environments import cannot_start, raised_error, worker_command, worker_environment
+from tuneyard.control.environments import WorkerStart, cannot_start, raised_error, worker_start
 from tuneyard.control.leases import POLL_SECONDS, Lease, lease
 from tuneyard.control.process_tree import Guarded, end_tree, reap, run_guarded
 from tuneyard.control.record import Record, claim
-from tuneyard.control.workspace import Workspace, find_workspace
+from tuneyard.control.workspace import find_workspace
 from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
 
@@ -65,13 +67,16 @@ class WorkerEnded(Exception):
 class Supervisor:
     """One attempt from its claim to its end."""
 
-    def __init__(self, run: RunFolder, attempt: Attempt, record: Record, guard: Guarded) -> None:
+    def __init__(
+        self, run: RunFolder, attempt: Attempt, record: Record, guard: Guarded, worker: WorkerStart | None
+    ) -> None:
         self.run = run
         self.attempt = attempt
         self.record = record
         self.guard = guard
+        self.worker = worker
+        """How the worker is started; None to find out here, on the machine where it will run."""
         self.started = time.time()
-        self.workspace: Workspace
         self.spec: dict[str, Any]
         self._wakeup = _wakeups()
         self._term_signals = 0
@@ -109,27 +114,26 @@ class Supervisor:
 
     def _work(self) -> None:
         endings.reserve_room(self.attempt)
-        self.workspace = find_workspace()
         self.spec = self.run.read_spec()
         self._stop_if_asked()
-        command = worker_command(self.workspace, self.spec["kind"], "run", str(self.run.path))
+        worker = self.worker or worker_start(find_workspace(), self.spec["kind"], "run", str(self.run.path))
         if self.spec["kind"] == "train" and not self.run.data_manifest.exists():
-            self._prepare_data()
+            self._prepare_data(worker.folder)
         self.record.phase("waiting")
         self._lease = lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
         try:
             self.guard.entrust(0, self._lease.descriptors)
-            self._run_worker(command, self._lease)
+            self._run_worker(worker, self._lease)
         finally:
             self._lease.release()
 
     # The data
 
-    def _prepare_data(self) -> None:
+    def _prepare_data(self, folder: str) -> None:
         command = [sys.executable, "-P", "-m", "tuneyard.data", "prepare", str(self.run.path)]
         said = self.attempt.stdout.stat().st_size if self.attempt.stdout.exists() else 0
-        variables = {**os.environ, **self._own_variables()}
-        with self._started(command, variables, self.workspace.path) as process:
+        preparation = WorkerStart(command, {**os.environ, **self._own_variables()}, folder)
+        with self._started(preparation) as process:
             while process.poll() is None:
                 self._stop_if_asked()
                 self._pause(process.pid)
@@ -148,16 +152,15 @@ class Supervisor:
 
     # The worker
 
-    def _run_worker(self, command: list[str], held: Lease) -> None:
+    def _run_worker(self, worker: WorkerStart, held: Lease) -> None:
         self._stop_if_asked()
         kills = endings.oom_kills()
-        variables = worker_environment(self.workspace, self.spec["kind"], self._worker_variables(held))
         self.record.phase("running", lease={"devices": held.devices})
         limit = self.spec.get("time_limit")
         self._deadline = time.monotonic() + limit if limit else None
         reading, writing = os.pipe()
-        variables[PIPE_VARIABLE] = str(reading)
-        with self._started(command, variables, self.workspace.path, (reading, *held.descriptors)) as process:
+        variables = {**worker.variables, **self._worker_variables(held), PIPE_VARIABLE: str(reading)}
+        with self._started(replace(worker, variables=variables), (reading, *held.descriptors)) as process:
             os.close(reading)
             stopped, asked_at = self._watch(process)
         os.close(writing)
@@ -166,10 +169,10 @@ class Supervisor:
 
     def _worker_variables(self, held: Lease) -> dict[str, str]:
         variables = {**self._own_variables(), VISIBLE_VARIABLE: ",".join(held.gpus)}
-        if not held.gpus and "OMP_NUM_THREADS" not in os.environ:
-            threads = threads_per_slot() // (self.spec.get("processes") or 1)
-            variables["OMP_NUM_THREADS"] = str(max(1, threads))
-        return variables
+        if held.gpus or "OMP_NUM_THREADS" in os.environ:
+            return variables
+        threads = max(1, threads_per_slot() // (self.spec.get("processes") or 1))
+        return {**variables, "OMP_NUM_THREADS": str(threads)}
 
     def _own_variables(self) -> dict[str, str]:
         return {RUN_ID_VARIABLE: self.run.id, ATTEMPT_VARIABLE: str(self.attempt.number)}
@@ -205,16 +208,14 @@ class Supervisor:
     # Processes
 
     @contextmanager
-    def _started(
-        self, command: list[str], variables: dict[str, str], cwd: Path, descriptors: tuple[int, ...] = ()
-    ) -> Iterator[subprocess.Popen[bytes]]:
+    def _started(self, what: WorkerStart, descriptors: tuple[int, ...] = ()) -> Iterator[subprocess.Popen[bytes]]:
         """A process of the attempt, in a group of its own; at the end of the block nothing of it is left."""
         with open(self.attempt.stdout, "ab") as out, open(self.attempt.stderr, "ab") as err:
             try:
                 process = subprocess.Popen(
-                    command,
-                    env=variables,
-                    cwd=cwd,
+                    what.command,
+                    env=what.variables,
+                    cwd=what.folder,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
                     stderr=err,
@@ -222,7 +223,7 @@ class Supervisor:
                     pass_fds=descriptors,
                 )
             except OSError as error:
-                raise cannot_start(command[0], error) from error
+                raise cannot_start(what.command[0], error) from error
         self.guard.entrust(process.pid)
         try:
             yield process
@@ -333,6 +334,7 @@ def main(argv: list[str]) -> None:
 
 
 def _supervise(run: RunFolder, attempt: Attempt, guard: Guarded, ready: int | None) -> int:
+    worker = None if ready is None else WorkerStart(**json.load(sys.stdin))
     record = claim(attempt)
     if record is not None:
         record.phase("preparing")
@@ -341,7 +343,7 @@ def _supervise(run: RunFolder, attempt: Attempt, guard: Guarded, ready: int | No
             os.write(ready, b"ready")
         os.close(ready)
     if record is not None:  # else it was cancelled before it began
-        Supervisor(run, attempt, record, guard).supervise()
+        Supervisor(run, attempt, record, guard, worker).supervise()
     return 0
 
 
