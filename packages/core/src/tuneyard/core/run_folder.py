@@ -11,6 +11,7 @@
     attempts/N/events.jsonl         the worker, rank 0
     attempts/N/environment.json     the worker
     attempts/N/cancel               whoever asks first, by exclusive creation; whoever asks again adds a line
+    attempts/N/rank-R.json          the worker's rank R, where several train and this one failed
     attempts/N/result.json          the worker; the supervisor only where the worker ended without one
     artifacts/                      the worker
 
@@ -145,6 +146,13 @@ class Attempt:
     @property
     def result(self) -> Path:
         return self.folder / "result.json"
+
+    def rank_failure(self, rank: int) -> Path:
+        return self.folder / f"rank-{rank}.json"
+
+    def rank_failures(self) -> list[Path]:
+        """The files of the ranks that failed, in no order."""
+        return list(self.folder.glob("rank-*.json"))
 
     def read_result(self) -> dict[str, Any] | None:
         """The result as it was written, or None while there is none."""

@@ -182,6 +182,10 @@ def _run(worker: Worker, path: Path) -> int:
     job.versions = {n: v for n, v in installed().items() if n in worker.distributions}
     _listen_for_term(job)
     failure, status, code = _attempt_work(worker, job)
+    if failure is not None and "RANK" in os.environ:
+        # whoever started the ranks decides which failure came first; the others follow from it
+        write_json(attempt.rank_failure(rank), {**failure.model_dump(), "rank": rank, "time": time.time()})
+        return code
     if rank == 0 and status is not None and not _rank_0_wrote(attempt):
         _write_result(job, status, failure, started, time.perf_counter() - clock)
     return code

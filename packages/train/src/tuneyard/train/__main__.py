@@ -5,9 +5,7 @@ from tuneyard.train.arguments import arguments
 from tuneyard.train.check import check
 from tuneyard.train.fingerprint import fingerprint
 from tuneyard.train.run import run
-from tuneyard.train.schema import schema
-
-DISTRIBUTIONS = ("llamafactory", "transformers", "tokenizers", "peft", "trl", "accelerate", "datasets", "torch")
+from tuneyard.train.schema import DISTRIBUTIONS, schema
 
 if __name__ == "__main__":
     main(

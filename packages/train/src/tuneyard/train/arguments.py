@@ -63,6 +63,12 @@ def _name(source: DatasetSource) -> str:
     return slug(source.name or Path(source.source.removeprefix("builtin:")).stem)
 
 
+def processes(spec: TrainSpec) -> int:
+    """How many processes train: the spec's number, else one per GPU, one without."""
+    gpus = spec.gpus if isinstance(spec.gpus, int) else 0
+    return spec.processes or max(1, gpus)
+
+
 def arguments(spec: Spec) -> dict[str, Any]:
     """What the verb `arguments` answers; needs neither LLaMA-Factory nor data.
 
@@ -106,6 +112,8 @@ def library_arguments(spec: TrainSpec, data: Data, output: str, notes: list[str]
     if data.eval:
         values["eval_dataset"] = ",".join(data.eval)
     values |= {"output_dir": output, "do_train": True, "seed": spec.seed}
+    if processes(spec) == 1:  # with several, each count would cost an exchange between them
+        values["include_num_input_tokens_seen"] = "non_padding"
     without_gpu = spec.gpus == 0 and sys.platform != "darwin"
     return values | DEFAULTS | _measuring(engine, data) | (_for_cpu(engine, notes) if without_gpu else engine)
 

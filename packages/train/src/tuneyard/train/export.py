@@ -1,0 +1,77 @@
+"""What a run leaves for others: weights and tokenizer without the trainer's own files; the adapter merged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from tuneyard.core.errors import RunError
+from tuneyard.train.schema import keys_of
+
+_OF_THE_TRAINER = (
+    "checkpoint-*",
+    "global_step*",
+    "trainer_*",
+    "training_*",
+    "*_results.json",
+    "optimizer*",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*",
+    "latest",
+    "zero_to_fp32.py",
+    "runs",
+    "wandb",
+    "profiler",
+    "pissa_init",
+    "pissa_backup",
+    "cache",
+)
+_WEIGHTS = ("*.safetensors", "*.bin")
+
+
+def collect(raw: Path, target: Path) -> Path:
+    """Give weights, configuration and tokenizer in `raw` a second name in `target`; the trainer's files stay behind.
+
+    Raises:
+        RunError: there are no weights in `raw`.
+    """
+    if not any(file for pattern in _WEIGHTS for file in raw.glob(pattern) if not file.match("training_args.bin")):
+        raise RunError(
+            "LLaMA-Factory wrote no weights in one piece",
+            where=str(raw),
+            way_out="DeepSpeed: `stage3_gather_16bit_weights_on_model_save: true`; FSDP: `fsdp_config: "
+            "{state_dict_type: FULL_STATE_DICT}`; the parts are in its checkpoints",
+        )
+    shutil.copytree(
+        raw, target, ignore=shutil.ignore_patterns(*_OF_THE_TRAINER), copy_function=_link, dirs_exist_ok=True
+    )
+    return target
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copy2(source, target)
+
+
+def merge(values: dict[str, Any], adapter: Path, target: Path) -> None:
+    """Write the adapter merged into its base to `target`, by LLaMA-Factory's own export.
+
+    Args:
+        values: the arguments of the training; template, vocabulary and fine-tuning keys are passed on.
+        adapter: the adapter that was trained; one that it grew out of (`create_new_adapter`) is merged before it.
+        target: the folder of the merged model.
+    """
+    from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments
+    from llamafactory.train.tuner import export_model
+
+    known = keys_of(ModelArguments, DataArguments, FinetuningArguments, GeneratingArguments)
+    kept = {key: value for key, value in values.items() if key in known and not key.startswith("quantization_")}
+    before = kept.get("adapter_name_or_path") if values.get("create_new_adapter") else None
+    kept["adapter_name_or_path"] = f"{before},{adapter}" if before else str(adapter)
+    kept["export_dir"] = str(target)
+    export_model(kept)
