@@ -135,7 +135,7 @@ def test_an_interrupt_leaves_nothing_half_made(workshop: Workshop, tmp_path: Pat
     wait_for(tmp_path / "installing")
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert "Traceback" not in err
     assert workshop.builds("default") == []
 
