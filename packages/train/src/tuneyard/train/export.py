@@ -45,9 +45,25 @@ def collect(raw: Path, target: Path) -> Path:
             way_out="DeepSpeed: `stage3_gather_16bit_weights_on_model_save: true`; FSDP: `fsdp_config: "
             "{state_dict_type: FULL_STATE_DICT}`; the parts are in its checkpoints",
         )
-    shutil.copytree(
-        raw, target, ignore=shutil.ignore_patterns(*_OF_THE_TRAINER), copy_function=_link, dirs_exist_ok=True
-    )
+    return _linked(raw, target, _OF_THE_TRAINER)
+
+
+def with_value_head(checkpoint: Path, target: Path) -> Path:
+    """A reward model's LoRA checkpoint in the form that the trainer can load.
+
+    LLaMA-Factory restores adapter and value head when it is given the checkpoint as the adapter. The trainer, which
+    restores the rest, stops where there are no weights under the name it knows: the value head gets that name too.
+    """
+    _linked(checkpoint, target)
+    (target / "model.safetensors").unlink(missing_ok=True)
+    _link(str(checkpoint / "value_head.safetensors"), str(target / "model.safetensors"))
+    return target
+
+
+def _linked(source: Path, target: Path, but: tuple[str, ...] = ()) -> Path:
+    """`target` with a second name for every file of `source`; what was there before is replaced."""
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns(*but), copy_function=_link)
     return target
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +40,12 @@ def launch(job: Job) -> None:
         TuneyardError: a rank failed: its error, or that it was killed.
     """
     job.stops_itself = True
-    began = time.time()
     child = subprocess.Popen(_command(job), env=_environment(job))
     code = _wait(job, child)
     if job.stop_requested.is_set() and not job.attempt.result.exists():
         raise Stopped
     if code or not job.attempt.result.exists():
-        raise _failure(job, code, began)
+        raise _failure(job, code)
 
 
 def _command(job: Job) -> list[str]:
@@ -88,12 +89,10 @@ def _wait(job: Job, child: subprocess.Popen[bytes]) -> int:
 
 
 def _end_all(child: subprocess.Popen[bytes]) -> None:
-    """torchrun kills its ranks when it is asked a second time; its own patience is the spec's cancel_grace."""
+    """Kill the ranks; torchrun itself would give them the whole cancel_grace, and ends when they are gone."""
     for pid in _children(child.pid):
-        try:
-            os.kill(pid, 9)
-        except ProcessLookupError:
-            continue
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _children(pid: int) -> list[int]:
@@ -103,7 +102,7 @@ def _children(pid: int) -> list[int]:
         return []
 
 
-def _failure(job: Job, code: int, began: float) -> TuneyardError:
+def _failure(job: Job, code: int) -> TuneyardError:
     failures = sorted((read_json(file) for file in job.attempt.rank_failures()), key=lambda f: f["time"])
     killed = _killed(job)
     if killed and not any(_is_cause(f) for f in failures):

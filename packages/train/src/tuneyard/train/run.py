@@ -102,9 +102,10 @@ def _resume(job: Job, values: dict[str, Any]) -> None:
         if job.rank == 0:
             job.warn(f"LLaMA-Factory cannot resume a reward model trained with {kind}: it starts again")
         return
-    if stage == "rm":  # the trainer restores the adapter; LLaMA-Factory the value head, and only from here
-        values["adapter_name_or_path"] = str(checkpoint)
     values["resume_from_checkpoint"] = str(checkpoint)
+    if stage == "rm":
+        values["adapter_name_or_path"] = str(checkpoint)
+        values["resume_from_checkpoint"] = str(export.with_value_head(checkpoint, _cache(job) / checkpoint.name))
     job.details["resumed_from"] = checkpoint.relative_to(job.folder.path).as_posix()
 
 
