@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import cache
+from inspect import signature
 from typing import Any
 
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, unknown
 from tuneyard.core.specs import EvalSpec, RunSpec
 from tuneyard.eval.model import Source
 
@@ -13,8 +14,21 @@ DEFAULT_SEED: int = RunSpec.model_fields["seed"].default
 
 SEEDS = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
 
-OF_MANAGER = ("include_path", "metadata")
+OF_MANAGER = {
+    "include_path": ("str | None", "Folder of task files whose names are known besides lm-eval's own."),
+    "metadata": ("dict | None", "Told to tasks that ask for it, such as RULER's max_seq_lengths."),
+}
 """Keys of `engine` that go to lm-eval's task manager."""
+
+HANDED_ON = {
+    "attn_implementation": ("str | None", "How attention is computed, such as sdpa, eager or flash_attention_2."),
+    "device_map": ("str | dict | None", "Where each layer is put; goes to transformers."),
+    "max_memory": ("dict | None", "Memory per device that layers may take; goes to transformers."),
+    "variant": ("str | None", "Variant of the weights' files, such as fp16; goes to transformers."),
+    "use_safetensors": ("bool | None", "Load only safetensors; goes to transformers."),
+    "low_cpu_mem_usage": ("bool | None", "Load without a second copy in memory; goes to transformers."),
+}
+"""Arguments that HFLM hands on to transformers and so does not name itself."""
 
 OWNED = {
     "model": "model",
@@ -26,6 +40,7 @@ OWNED = {
     "num_fewshot": "num_fewshot",
     "limit": "limit",
     "batch_size": "batch_size",
+    "device": "gpus",
     "apply_chat_template": "apply_chat_template",
     "dtype": "dtype",
     "load_in_4bit": "quantization_bit",
@@ -42,19 +57,36 @@ def parts(engine: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[
     """`engine` divided into what goes to HFLM, to `simple_evaluate` and to the task manager.
 
     Raises:
-        RequestError: a key that the spec or the worker has for itself.
+        RequestError: a key that lm-eval does not have, or that the spec or the worker has for itself.
     """
-    from inspect import signature
-
-    from lm_eval.evaluator import simple_evaluate
-
+    if not engine:
+        return {}, {}, {}
+    evaluate, model = keys_of_evaluate(), keys_of_model()
     for key in engine:
         _refuse_taken(key)
-    of_evaluate = [*signature(simple_evaluate).parameters]
+        if key not in (*evaluate, *model, *OF_MANAGER):
+            raise unknown("key of lm-eval", key, (*evaluate, *model, *OF_MANAGER), where="engine")
     for_manager = {k: v for k, v in engine.items() if k in OF_MANAGER}
-    for_evaluate = {k: v for k, v in engine.items() if k in of_evaluate and k not in OF_MANAGER and k != "device"}
+    for_evaluate = {k: v for k, v in engine.items() if k in evaluate and k not in OF_MANAGER}
     for_model = {k: v for k, v in engine.items() if k not in for_manager and k not in for_evaluate}
     return for_model, for_evaluate, for_manager
+
+
+@cache
+def keys_of_evaluate() -> list[str]:
+    """The parameters of `simple_evaluate`."""
+    from lm_eval.evaluator import simple_evaluate
+
+    return [*signature(simple_evaluate).parameters]
+
+
+@cache
+def keys_of_model() -> list[str]:
+    """The parameters of HFLM, and those that it hands on to transformers."""
+    from lm_eval.models.huggingface import HFLM
+
+    own = signature(HFLM.__init__).parameters.values()
+    return [*(p.name for p in own if p.name != "self" and p.kind is not p.VAR_KEYWORD), *HANDED_ON]
 
 
 def _refuse_taken(key: str) -> None:
@@ -127,4 +159,3 @@ def command_file(model: dict[str, Any], evaluate: dict[str, Any], manager: dict[
         "seed": seeds,
     }
     return yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-

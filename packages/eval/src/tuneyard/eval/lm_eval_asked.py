@@ -1,4 +1,4 @@
-"""From the tasks of a spec to lm-eval's task objects."""
+"""From the tasks of a spec to lm-eval's: first the name or file of each, then its objects with their datasets."""
 
 from __future__ import annotations
 
@@ -21,27 +21,95 @@ if TYPE_CHECKING:
     from lm_eval.tasks import TaskManager
 
 
+@dataclass(frozen=True)
+class Named:
+    """One task as lm-eval takes it."""
+
+    name: str
+    """Its name, for messages."""
+    file: Path | None = None
+    """Its task file; None for a name that the manager must know."""
+    text: str | None = None
+    """Text of a task file that is made for this run; None for lm-eval's own or the user's."""
+    folder: Path | None = None
+    """Folder whose task files the manager must know, besides lm-eval's own."""
+    needs_all: bool = False
+    """Whether it is a group or tag, whose members may lie anywhere."""
+
+
 @dataclass
 class Asked:
     """What is asked: lm-eval's tasks with their manager."""
 
-    source: Source | None
     manager: TaskManager
     tasks: list[Task | Group] = field(default_factory=list)
     named: list[str] = field(default_factory=list)
     """The tasks as lm-eval's command takes them: names and task files."""
     notes: list[str] = field(default_factory=list)
 
-    def command_file(self, spec: EvalSpec, chat: bool, device: str) -> str:
-        """The text of a file for `lm_eval run --config`."""
-        assert self.source is not None
-        _, _, for_manager = arguments.parts(spec.engine)
-        model = arguments.of_model(spec, self.source, device)
-        return arguments.command_file(model, arguments.of_evaluate(spec, chat), for_manager, self.named)
+
+def named(spec: EvalSpec, trained: RunFolder | None, notes: list[str]) -> list[Named]:
+    """Every task of a spec, found but not loaded.
+
+    Args:
+        spec: resolved.
+        trained: the run that trained the model.
+        notes: what a reader of the score must know is appended.
+
+    Raises:
+        RequestError: an unknown task, a file that cannot be read, or broken data.
+    """
+    _, _, for_manager = arguments.parts(spec.engine)
+    include = Path(for_manager["include_path"]) if for_manager.get("include_path") else None
+    return [found for task in spec.tasks for found in _named(task, spec, trained, include, notes)]
 
 
-def tasks_of(spec: EvalSpec, source: Source | None, trained: RunFolder | None, folder: Path) -> Asked:
-    """Load every task of a spec.
+def _named(
+    task: TaskRef, spec: EvalSpec, trained: RunFolder | None, include: Path | None, notes: list[str]
+) -> list[Named]:
+    if task.path is None and task.task == "arithmetic":
+        given, said = arithmetic.arguments_of(task.arguments, trained)
+        notes += said
+        return [Named("arithmetic", text=arithmetic.task_file(given))]
+    if task.arguments:
+        way_out = "lm-eval's tasks take none; the settings of a task stand in its file"
+        raise RequestError(f"the task {task.task!r} takes no arguments", where="tasks", way_out=way_out)
+    if task.path is not None:
+        return _of_path(Path(task.path))
+    if include is not None and task.task in library.names_in(include):
+        return [Named(task.task, folder=include, needs_all=True)]
+    return [_of_entry(entry, spec.data) for entry in library.find(task.task)]
+
+
+def _of_path(path: Path) -> list[Named]:
+    if path.is_dir():
+        return [Named(name, folder=path, needs_all=True) for name in library.names_in(path)]
+    if not path.is_file():
+        raise RequestError("no such task file or folder", where=str(path))
+    config = library.read_config(path)
+    if not isinstance(config.get("task"), str | list) and "group" not in config:
+        raise RequestError("names no task (`task: NAME`)", where=str(path))
+    group = "group" in config or isinstance(config.get("task"), list)
+    return [Named(str(path), file=path, folder=path.parent if group else None, needs_all=group)]
+
+
+def _of_entry(entry: library.Entry, data: str | None) -> Named:
+    if entry.path is None or entry.kind == "GROUP":
+        return Named(entry.name, needs_all=True)
+    if data is not None and gsm8k.is_gsm8k(library.read_config(entry.path)):
+        return Named(entry.name, text=gsm8k.task_file(entry.path, Path(data)))
+    return Named(entry.name, file=entry.path)
+
+
+def command_name(task: Named, folder: Path) -> str:
+    """The task as lm-eval's command takes it; a file that is made for this run lies in `folder`."""
+    if task.text is not None:
+        return str(folder / f"{task.name}.yaml")
+    return str(task.file) if task.file and not task.file.is_relative_to(library.tasks_folder()) else task.name
+
+
+def load(spec: EvalSpec, source: Source | None, trained: RunFolder | None, folder: Path) -> Asked:
+    """Every task of a spec, its dataset loaded.
 
     Args:
         spec: resolved.
@@ -55,79 +123,26 @@ def tasks_of(spec: EvalSpec, source: Source | None, trained: RunFolder | None, f
     """
     _, _, for_manager = arguments.parts(spec.engine)
     told = {**(arguments.of_model(spec, source, None) if source else {}), **(for_manager.get("metadata") or {})}
-    asked = Asked(source, library.task_manager(told))
-    include = for_manager.get("include_path")
-    if include:
-        library.register(asked.manager, Path(include))
-    for task in spec.tasks:
-        _add(asked, task, spec, trained, folder)
+    asked = Asked(library.task_manager(told))
+    for task in named(spec, trained, asked.notes):
+        if task.needs_all:
+            library.register(asked.manager, task.folder)
+        asked.tasks += _loaded(asked.manager, task, folder)
+        asked.named.append(command_name(task, folder))
     _refuse_twice(asked)
     return asked
 
 
-def _add(asked: Asked, task: TaskRef, spec: EvalSpec, trained: RunFolder | None, folder: Path) -> None:
-    if task.path is None and task.task == "arithmetic":
-        given, notes = arithmetic.arguments_of(task.arguments, trained)
-        asked.notes += notes
-        _load(asked, str(_written(folder / "arithmetic.yaml", arithmetic.task_file(given))), task.task)
-    elif task.arguments:
-        way_out = "lm-eval's tasks take none; settings of a task stand in its file"
-        raise RequestError(f"the task {task.task!r} takes no arguments", where="tasks", way_out=way_out)
-    elif task.path is not None:
-        _add_path(asked, Path(task.path), task.task)
-    else:
-        _add_named(asked, task.task, spec.data, folder)
-
-
-def _add_path(asked: Asked, path: Path, name: str) -> None:
-    if path.is_dir():
-        names = library.names_in(path)
-        library.register(asked.manager, path)
-        for each in names:
-            _load(asked, each, f"{path}: {each}")
-    elif path.is_file():
-        config = library.read_config(path)
-        if isinstance(config.get("task"), list) or "group" in config:
-            library.register(asked.manager, path.parent)
-        _load(asked, str(path), str(path))
-    else:
-        raise RequestError("no such task file or folder", where=str(path))
-
-
-def _add_named(asked: Asked, name: str, data: str | None, folder: Path) -> None:
-    if name in asked.manager.task_index:
-        return _load(asked, name, name)
-    for entry in library.find(name):
-        config = library.read_config(entry.path) if entry.path else {}
-        if entry.path is None or entry.kind == "GROUP":
-            library.register(asked.manager)
-            _load(asked, entry.name, entry.name)
-        elif gsm8k.is_gsm8k(config):
-            _add_gsm8k(asked, entry, data, folder)
-        else:
-            _load(asked, str(entry.path), entry.name)
-
-
-def _add_gsm8k(asked: Asked, entry: library.Entry, data: str | None, folder: Path) -> None:
-    assert entry.path is not None
-    if data is not None:
-        file = _written(folder / f"{entry.name}.yaml", gsm8k.task_file(entry.path, Path(data)))
-        return _load(asked, str(file), entry.name)
+def _loaded(manager: TaskManager, task: Named, folder: Path) -> list[Task | Group]:
+    file = task.file
+    if task.text is not None:
+        file = folder / f"{task.name}.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(file, task.text)
     try:
-        _load(asked, str(entry.path), entry.name)
+        return library.load(manager, str(file or task.name), task.name)
     except SetupError as error:
-        raise gsm8k.not_reachable(error) from error
-
-
-def _written(file: Path, text: str) -> Path:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(file, text)
-    return file
-
-
-def _load(asked: Asked, named: str, where: str) -> None:
-    asked.tasks += library.load(asked.manager, named, where)
-    asked.named.append(named)
+        raise gsm8k.not_reachable(error) if task.name == "gsm8k" else error from error
 
 
 def _refuse_twice(asked: Asked) -> None:

@@ -9,17 +9,20 @@ from typing import Any
 from lm_eval.api.model import LM
 from lm_eval.models.huggingface import HFLM
 
-from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.errors import RequestError
 from tuneyard.core.fingerprint import Fingerprint
 from tuneyard.core.references import CodeRef, load_code
 from tuneyard.core.specs import EvalSpec
 from tuneyard.eval import lm_eval_arguments as arguments
 from tuneyard.eval import model as models
 from tuneyard.eval import tokens
+from tuneyard.eval.load_errors import explained
 from tuneyard.eval.model import Source
 
+_HFLM: Any = HFLM  # its decorator hides the class from type checkers
 
-class QuantizedLM(HFLM):
+
+class QuantizedLM(_HFLM):
     """HFLM whose weights are loaded in 4 or 8 bit.
 
     lm-eval would pass `load_in_4bit` on to transformers, which no longer takes it; a configuration that says how the
@@ -32,9 +35,10 @@ class QuantizedLM(HFLM):
 
     def _get_config(self, pretrained: str, **arguments: Any) -> None:
         super()._get_config(pretrained, **arguments)
-        if getattr(self._config, "quantization_config", None) is not None:
+        config: Any = self._config
+        if getattr(config, "quantization_config", None) is not None:
             raise RequestError("is quantized already", where=pretrained, way_out="leave quantization_bit out")
-        self._config.quantization_config = self._quantization  # type: ignore[attr-defined]
+        config.quantization_config = self._quantization
 
 
 def load(
@@ -72,43 +76,15 @@ def load(
     notes += encoding.notes
     for warning in encoding.warnings:
         warn(warning)
+    if encoding.add_bos_token is not None:
+        given["add_bos_token"] = encoding.add_bos_token
     return _hflm(spec, {**given, "tokenizer": encoding.tokenizer}), encoding.chat
 
 
-def _hflm(spec: EvalSpec, given: dict[str, Any]) -> HFLM:
+def _hflm(spec: EvalSpec, given: dict[str, Any]) -> LM:
     quantization = models.quantization(spec)
-    try:
-        return QuantizedLM(quantization=quantization, **given) if quantization else HFLM(**given)
-    except (RequestError, SetupError):
-        raise
-    except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise _explain(error, given) from error
-
-
-def _explain(error: Exception, given: dict[str, Any]) -> Exception:
-    text = str(error)
-    adapter = given.get("peft")
-    if adapter and ("size mismatch" in text or "Target modules" in text or "not found in the base model" in text):
-        return RequestError(
-            f"the adapter does not fit the model {given['pretrained']}: {_first_line(text)}",
-            where=adapter,
-            way_out="name the base that it was trained on; where training added tokens (resize_vocab), train with "
-            "`merge: true` and evaluate the merged model",
-        )
-    if "Hub" in text and isinstance(error, OSError):
-        return SetupError(
-            f"the model cannot be had from the hub or its cache: {_first_line(text)}",
-            where=given["pretrained"],
-            way_out="connect to the hub and run again; or `hf download` it where the hub can be reached and copy the "
-            "cache (HF_HOME); or give the folder of a downloaded copy as `model`",
-        )
-    if isinstance(error, OSError | KeyError):
-        return RequestError(f"cannot be loaded: {_first_line(text)}", where=given["pretrained"])
-    return error
-
-
-def _first_line(text: str) -> str:
-    return next((line.strip() for line in text.splitlines() if line.strip()), text)[:500]
+    with explained(given["pretrained"], given.get("peft")):
+        return QuantizedLM(quantization=quantization, **given) if quantization else _HFLM(**given)
 
 
 def own(spec: EvalSpec, reference: CodeRef) -> LM:

@@ -2,26 +2,30 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tuneyard.core import events
 from tuneyard.core.errors import RequestError
-from tuneyard.core.evaluation import EvaluatedTask, Evaluation, Sample
+from tuneyard.core.evaluation import EvaluatedTask, Sample
 from tuneyard.core.files import write_atomically, write_json
 from tuneyard.core.specs import EvalSpec
 from tuneyard.core.worker import Job
 from tuneyard.eval import lm_eval_arguments as arguments
+from tuneyard.eval import lm_eval_asked, samples
 from tuneyard.eval import model as models
-from tuneyard.eval import samples
-from tuneyard.eval.lm_eval_asked import Asked, tasks_of
+from tuneyard.eval.leave import leave, raw_folder
+from tuneyard.eval.lm_eval_asked import Asked
+from tuneyard.eval.model import Source
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
     from tuneyard.eval.recording import RecordingLM
+
+FILE_NAME = "lm_eval.yaml"
+"""The file that `lm_eval run --config` takes."""
 
 SHOWN = 3
 """How many responses are told as events while the run goes on."""
@@ -34,23 +38,23 @@ def run(job: Job) -> None:
     trained = models.trained_by(source, job.folder.path.parent) if source else None
     if source is not None:
         models.refuse_unusable(source, trained)
-    raw = job.folder.raw / str(job.attempt.number)
-    raw.mkdir(parents=True, exist_ok=True)
+    raw = raw_folder(job)
     with job.timed("import"):
         from tuneyard.eval import lm_eval_model
     with job.timed("tasks"):
-        asked = tasks_of(spec, source, trained, raw / "tasks")
+        asked = lm_eval_asked.load(spec, source, trained, raw / "tasks")
     notes = list(asked.notes)
     with job.timed("load"):
         lm, chat = lm_eval_model.load(spec, source, models.fingerprint_of_training(trained), job.warn, notes)
     job.describe_environment()
-    leave_command(job, asked, chat)
+    if source is not None:
+        leave_command(job, source, asked, chat)
     with job.timed("evaluate"):
         recording = recorded(job, lm, raw)
         results = evaluate(spec, asked, recording, chat)
     notes += notes_of(job, recording)
     with job.timed("save"):
-        save(job, results, raw, chat, notes)
+        leave(job, "lm-eval", save(job, results, raw, chat), notes)
 
 
 def recorded(job: Job, lm: LM, raw: Path) -> RecordingLM:
@@ -60,7 +64,7 @@ def recorded(job: Job, lm: LM, raw: Path) -> RecordingLM:
     shown = 0
 
     def tell(phase: str, done: int, total: int, seconds: float) -> None:
-        eta = seconds / done * (total - done) if done else None
+        eta = round(seconds / done * (total - done), 3) if done else None
         job.emit(events.Progress, step=done, total=total, phase=phase, elapsed=round(seconds, 3), eta=eta)
 
     def show(prompt: str, response: str) -> None:
@@ -84,7 +88,8 @@ def evaluate(spec: EvalSpec, asked: Asked, lm: LM, chat: bool) -> dict[str, Any]
 
     given = arguments.of_evaluate(spec, chat)
     try:
-        results = simple_evaluate(model=lm, tasks=asked.tasks, task_manager=asked.manager, log_samples=True, **given)
+        tasks = cast("list[Any]", asked.tasks)
+        results = simple_evaluate(model=lm, tasks=tasks, task_manager=asked.manager, log_samples=True, **given)
     except AssertionError as error:
         if "Invalid configuration" not in str(error):
             raise
@@ -95,8 +100,7 @@ def evaluate(spec: EvalSpec, asked: Asked, lm: LM, chat: bool) -> dict[str, Any]
             raise
         way_out = "`engine.confirm_run_unsafe_code: true` runs what the model writes, on this machine"
         raise RequestError(str(error), where="tasks", way_out=way_out) from error
-    assert results is not None
-    return results
+    return cast("dict[str, Any]", results)
 
 
 def notes_of(job: Job, lm: RecordingLM) -> list[str]:
@@ -113,35 +117,29 @@ def notes_of(job: Job, lm: RecordingLM) -> list[str]:
     return notes
 
 
-def leave_command(job: Job, asked: Asked, chat: bool) -> None:
+def leave_command(job: Job, source: Source, asked: Asked, chat: bool) -> None:
     """artifacts/lm_eval.yaml: `lm_eval run --config` does the same with it, without us."""
     spec: EvalSpec = job.spec
-    if spec.lm is not None:
-        return
-    path = job.folder.artifacts / "lm_eval.yaml"
-    write_atomically(path, asked.command_file(spec, chat, models.device(spec)))
+    _, _, for_manager = arguments.parts(spec.engine)
+    model = arguments.of_model(spec, source, models.device(spec))
+    text = arguments.command_file(model, arguments.of_evaluate(spec, chat), for_manager, asked.named)
+    path = job.folder.artifacts / FILE_NAME
+    write_atomically(path, text)
     job.artifact("lm_eval_yaml", path)
 
 
-def save(job: Job, results: dict[str, Any], raw: Path, chat: bool, notes: list[str]) -> None:
-    """Write what came of it: lm-eval's own results, our samples and evaluation.json; put the metrics into the result."""
+def save(job: Job, results: dict[str, Any], raw: Path, chat: bool) -> list[EvaluatedTask]:
+    """Write lm-eval's results and our samples, put the metrics into the result, and say what each score depends on."""
     logged = results.pop("samples")
-    (raw / "results.json").write_text(json.dumps(samples.plain(results), indent=2, ensure_ascii=False))
+    write_json(raw / "results.json", samples.plain(results))
     seen = samples.write(job.folder.samples, _all_rows(logged))
     for name, value, error, n in metrics_of(results):
         job.metric(name, value, error, n)
-    evaluation = Evaluation(
-        framework="lm-eval",
-        framework_version=job.versions.get("lm-eval", "?"),
-        model=job.spec.model.reference if job.spec.model else f"{job.spec.lm.path}:{job.spec.lm.name}",
-        tasks=[_evaluated(task, seen.get(task, []), results, job.spec, chat, logged[task]) for task in logged],
-        notes=notes,
-    )
-    write_json(job.folder.evaluation, evaluation.model_dump())
-    job.artifact("samples", job.folder.samples)
-    job.artifact("evaluation", job.folder.evaluation)
-    job.artifact("raw", raw)
-    job.details["notes"] = notes
+    common = {"limit": job.spec.limit, "chat_template": chat}
+    return [
+        samples.evaluated(task, seen.get(task, []), **common, **_settings(task, results), filters=_filters(rows))
+        for task, rows in logged.items()
+    ]
 
 
 def _all_rows(logged: dict[str, list[dict[str, Any]]]) -> Iterator[Sample]:
@@ -149,25 +147,26 @@ def _all_rows(logged: dict[str, list[dict[str, Any]]]) -> Iterator[Sample]:
         yield from samples.rows(task, task_rows)
 
 
-def _evaluated(
-    task: str, seen: list[tuple[str, str]], results: dict[str, Any], spec: EvalSpec, chat: bool, logged: list[Any]
-) -> EvaluatedTask:
+def _filters(logged: list[dict[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(row["filter"] for row in logged))
+
+
+def _settings(task: str, results: dict[str, Any]) -> dict[str, Any]:
+    """Of a task: worked examples, generation and version, as lm-eval says it used them."""
     version = results.get("versions", {}).get(task)
     config = results.get("configs", {}).get(task, {})
-    return samples.evaluated(
-        task,
-        seen,
-        num_fewshot=results.get("n-shot", {}).get(task),
-        limit=spec.limit,
-        chat_template=chat,
-        filters=list(dict.fromkeys(row["filter"] for row in logged)),
-        generation=samples.plain(config.get("generation_kwargs") or {}),
-        version=None if version is None else str(version),
-    )
+    return {
+        "num_fewshot": results.get("n-shot", {}).get(task),
+        "generation": samples.plain(config.get("generation_kwargs") or {}),
+        "version": None if version is None else str(version),
+    }
 
 
 def metrics_of(results: dict[str, Any]) -> Iterator[tuple[str, float, float | None, int | None]]:
-    """Every number of lm-eval's results: `task/metric,filter` (no filter where it is `none`), value, error, documents."""
+    """Every number of lm-eval's results: name, value, standard error, documents.
+
+    The name is `task/metric,filter`, without the filter where that is `none`.
+    """
     for task, values in results["results"].items():
         counted = results.get("n-samples", {}).get(task, {}).get("effective") or values.get("sample_len")
         for key, value in values.items():

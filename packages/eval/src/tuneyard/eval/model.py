@@ -69,10 +69,18 @@ def source_of(model: ModelRef | None, adapter: ModelRef | None = None) -> Source
     return Source(model.name_or_path, model.revision, on_top, (adapter.run if adapter else None) or model.run)
 
 
-def trained_by(source: Source, runs: Path) -> RunFolder | None:
-    """The folder of the run that trained the model, or None where it has no run, or its folder is gone."""
-    run = RunFolder(runs / source.run) if source.run else None
-    return run if run and run.spec.is_file() else None
+def trained_by(source: Source, runs: Path | None = None) -> RunFolder | None:
+    """The folder of the run that trained the model, or None where it has no run, or its folder is gone.
+
+    Args:
+        source: the model.
+        runs: where to look besides the folder that the model or its adapter lies in.
+    """
+    if source.run is None:
+        return None
+    above = [folder for path in (source.adapter, source.weights) if path for folder in Path(path).parents]
+    places = [folder for folder in above if folder.name == source.run] + ([runs / source.run] if runs else [])
+    return next((RunFolder(place) for place in places if (place / "spec.json").is_file()), None)
 
 
 def fingerprint_of_training(run: RunFolder | None) -> Fingerprint | None:
@@ -92,7 +100,7 @@ def refuse_unusable(source: Source, run: RunFolder | None) -> None:
         raise _no_text(run.id, "a reward model (stage: rm): it scores text and writes none")
     if source.folder is not None:
         _refuse_folder(source.folder)
-    if source.adapter is not None:
+    if source.adapter is not None and Path(source.adapter).is_absolute():
         _refuse_adapter(Path(source.adapter))
 
 

@@ -10,7 +10,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lm_eval.api.model import LM, CacheHook, hash_args
 
@@ -18,6 +18,13 @@ from tuneyard.core.files import append_line, read_json_lines
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
+
+PHASES = {
+    "generate_until": "generating",
+    "loglikelihood": "log-likelihoods",
+    "loglikelihood_rolling": "log-likelihoods of whole texts",
+}
+"""What is told of each kind of request."""
 
 SECONDS_BETWEEN = 1.0
 """Progress is told at most this often."""
@@ -137,7 +144,7 @@ class RecordingLM(LM):
         self.reused += len(known)
         self.truncated += sum(self._is_too_long(request) for request in requests)
         left = [request for place, request in enumerate(requests) if place not in known]
-        self._count = _Count(len(requests), _documents(requests), done=len(known), phase=kind)
+        self._count = _Count(len(requests), _documents(requests), done=len(known), phase=PHASES[kind])
         new = iter(self._ask(kind, left))
         return [known[place] if place in known else next(new) for place in range(len(requests))]
 
@@ -186,7 +193,7 @@ class RecordingLM(LM):
             return None
         if request.request_type != "generate_until":
             return longest
-        return longest - int(request.args[1].get("max_gen_toks", getattr(self.model_, "max_gen_toks", 0)))
+        return longest - int(_settings(request).get("max_gen_toks", getattr(self.model_, "max_gen_toks", 0)))
 
 
 class _Count:
@@ -208,4 +215,10 @@ def _documents(requests: list[Instance]) -> int:
 
 
 def _is_sampled(request: Instance) -> bool:
-    return request.request_type == "generate_until" and bool(request.args[1].get("do_sample", False))
+    return request.request_type == "generate_until" and bool(_settings(request).get("do_sample", False))
+
+
+def _settings(request: Instance) -> dict[str, Any]:
+    """The settings of generation that a request carries beside its prompt."""
+    _, settings = cast("tuple[str, dict[str, Any]]", request.args)
+    return settings

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from numbers import Number
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,7 @@ def plain(value: Any) -> Any:
 def as_number(value: Any) -> float | None:
     """A score as a number; None for what is not one, such as the pair that a corpus-wide metric keeps."""
     value = plain(value)
-    return float(value) if isinstance(value, Number) and not isinstance(value, complex) else None
+    return float(value) if isinstance(value, int | float) else None
 
 
 def rows(task: str, logged: list[dict[str, Any]]) -> Iterator[Sample]:

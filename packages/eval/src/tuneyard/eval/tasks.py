@@ -23,7 +23,7 @@ def framework_of(spec: EvalSpec) -> Framework:
     Raises:
         RequestError: tasks of both libraries.
     """
-    found = {framework(task): task.task for task in spec.tasks}
+    found: dict[Framework, str] = {framework(task): task.task for task in spec.tasks}
     if len(found) > 1:
         raise RequestError(
             f"{found['lm-eval']!r} is a task of lm-eval and {found['inspect']!r} one of Inspect",

@@ -33,7 +33,7 @@ def arguments(spec: Spec) -> dict[str, Any]:
     from tuneyard.eval import arguments as library
 
     assert isinstance(spec, EvalSpec)
-    return library.inspect_arguments(spec) if framework_of(spec) == "inspect" else library.lm_eval_arguments(spec)
+    return library.of_inspect(spec) if framework_of(spec) == "inspect" else library.of_lm_eval(spec)
 
 
 def schema() -> dict[str, Any]:

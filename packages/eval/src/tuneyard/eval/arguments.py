@@ -1,0 +1,71 @@
+"""What the verb `arguments` answers: the library's own arguments, and what does the same without us."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tuneyard.core.specs import EvalSpec
+from tuneyard.eval import model as models
+from tuneyard.eval.lm_eval_run import FILE_NAME
+
+DEVICE = "cuda:0"
+"""Where a dry run, which has no lease, says that a run with GPUs would compute."""
+
+
+def of_lm_eval(spec: EvalSpec) -> dict[str, Any]:
+    """HFLM's, `simple_evaluate`'s and the task manager's arguments; nothing is loaded.
+
+    Raises:
+        RequestError: an unknown task, a key that is taken, or broken data.
+    """
+    from tuneyard.eval import lm_eval_arguments as library
+    from tuneyard.eval import lm_eval_asked as asked
+
+    source = models.source_of(spec.model, spec.adapter) if spec.lm is None else None
+    trained = models.trained_by(source) if source else None
+    notes: list[str] = []
+    tasks = asked.named(spec, trained, notes)
+    _, _, manager = library.parts(spec.engine)
+    model = library.of_model(spec, source, DEVICE if spec.gpus else "cpu") if source else {}
+    evaluate = library.of_evaluate(spec, _chat(spec, trained))
+    names = [asked.command_name(task, Path("tasks")) for task in tasks]
+    return {
+        "arguments": {"model": model, "simple_evaluate": evaluate, "task_manager": manager, "tasks": names},
+        "file": library.command_file(model, evaluate, manager, names) if source else "",
+        "file_name": FILE_NAME,
+        "command": f"lm_eval run --config {FILE_NAME}" if source else None,
+        "task_files": {f"tasks/{task.name}.yaml": task.text for task in tasks if task.text is not None},
+        "notes": notes,
+    }
+
+
+def of_inspect(spec: EvalSpec) -> dict[str, Any]:
+    """The Hugging Face provider's and `eval`'s arguments; no model is loaded.
+
+    Raises:
+        RequestError: an unknown task or argument, or a key that is taken.
+    """
+    from tuneyard.eval import inspect_arguments as library
+    from tuneyard.eval import inspect_tasks
+
+    source = models.source_of(spec.model, spec.adapter)
+    tasks = [found for task in spec.tasks for found in inspect_tasks.find(task)]
+    provider = library.of_provider(spec, source, DEVICE if spec.gpus else "cpu", None)
+    evaluation = library.of_evaluation(spec)
+    commands = [library.command(task, provider, evaluation) for task in tasks]
+    notes = ["inspect's command takes no adapter"] if source.adapter else []
+    return {
+        "arguments": {"model": provider, "eval": evaluation, "tasks": [vars(task) for task in tasks]},
+        "file": "".join(f"{command}\n" for command in commands),
+        "file_name": "inspect.sh",
+        "command": " && ".join(commands),
+        "notes": notes,
+    }
+
+
+def _chat(spec: EvalSpec, trained: Any) -> bool:
+    if spec.apply_chat_template is not None:
+        return spec.apply_chat_template
+    training = models.fingerprint_of_training(trained)
+    return bool(training and training.chat)
