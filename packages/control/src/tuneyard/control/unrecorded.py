@@ -204,7 +204,8 @@ class _Git:
         known = [FileChange(path, _number(added), _number(removed), path in made) for added, removed, path in rows]
         others = _names(self("ls-files", "--others", "--exclude-standard", "-z"))
         new = [FileChange(path, _line_count(self.root / path), 0, True) for path in others]
-        return [change for change in (*known, *new) if change.path not in (NOTES, OLDER_NOTES)]
+        found = sorted((*known, *new), key=lambda change: change.path)
+        return [change for change in found if change.path not in (NOTES, OLDER_NOTES)]
 
 
 def _names(output: bytes) -> list[str]:
