@@ -92,6 +92,8 @@ class Place:
 
     workspace: Workspace
     made: list[RunFolder]
+    until = staticmethod(wait_until)
+    alive = staticmethod(alive)
 
     def make(self, do: str = "", kind: str = "eval", prepare: str = "", **fields: Any) -> RunFolder:
         """A run, not started, whose worker does `do` and whose data preparation does `prepare`."""
@@ -165,7 +167,18 @@ def make_worker(folder: Path, name: str) -> Path:
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def one_slot() -> Iterator[None]:
+    """Two cores at most, whatever the machine has: one CPU slot, so that a second run has to wait."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("the number of CPU slots cannot be bounded on this system")
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:2])
+    yield
+    os.sched_setaffinity(0, before)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_slot: None) -> Iterator[Place]:
     folder = tmp_path / 'a "quoted" folder, it\'s\nüber zwei Zeilen'
     folder.mkdir()
     (folder / "pixi.toml").touch()

@@ -92,6 +92,21 @@ def write_ending(
         write_json(attempt.result, result)
 
 
+def with_full_disk(failure: Failure, attempt: Attempt) -> Failure:
+    """The failure with a full disk as its cause, where no other is known: what the log had to say was lost with it."""
+    from tuneyard.core.signatures import SIGNATURES
+
+    if failure.cause is not None or not _disk_is_full(attempt.folder):
+        return failure
+    known = next(s for s in SIGNATURES if s.id == "disk-full")
+    return failure.model_copy(update={"cause": known.cause, "way_out": known.way_out})
+
+
+def _disk_is_full(folder: Path) -> bool:
+    disk = os.statvfs(folder)
+    return disk.f_bavail * disk.f_frsize < RESERVE_BYTES or (disk.f_files > 0 and disk.f_favail == 0)
+
+
 def release_room(attempt: Attempt) -> None:
     """Give back what `reserve_room` took."""
     with suppress(OSError):

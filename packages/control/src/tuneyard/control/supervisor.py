@@ -284,7 +284,8 @@ class Supervisor:
         from tuneyard.core.failures import failure_from_exit
 
         code = -signal.SIGTERM if end.code == 128 + signal.SIGTERM else end.code
-        return failure_from_exit(code, self.attempt, out_of_memory=end.out_of_memory, what=end.what)
+        failure = failure_from_exit(code, self.attempt, out_of_memory=end.out_of_memory, what=end.what)
+        return endings.with_full_disk(failure, self.attempt)
 
     def _write_ending(self, failure: Failure) -> None:
         try:

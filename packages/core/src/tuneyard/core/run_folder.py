@@ -155,11 +155,12 @@ class Attempt:
         return list(self.folder.glob("rank-*.json"))
 
     def read_result(self) -> dict[str, Any] | None:
-        """The result as it was written, or None while there is none."""
+        """The result as it was written; None while there is none, or where the file is no result."""
         try:
-            return json.loads(self.result.read_bytes())
-        except FileNotFoundError:
+            result = json.loads(self.result.read_bytes())
+        except (FileNotFoundError, ValueError):
             return None
+        return result if isinstance(result, dict) and result.get("status") in ENDED else None
 
     def read_supervisor(self) -> dict[str, Any] | None:
         """What the supervisor last wrote, or None before it wrote anything."""
