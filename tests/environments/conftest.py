@@ -143,7 +143,7 @@ class Workshop:
         (self.root / "locks" / f"{environment}.{platform}.txt").write_text(text)
 
     def version_of_leaf(self, **variables: str) -> str:
-        done = self.run("run", "-e", "extra", "python", "-c", "import leaf; print(leaf.version)", **variables)
+        done = self.run("run", "-e", "extra", "python", "-c", "import leaf; print(leaf.version)", cwd=None, **variables)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 

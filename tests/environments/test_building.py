@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -15,6 +16,8 @@ import pytest
 
 if TYPE_CHECKING:
     from conftest import Workshop
+
+ROOT = Path(__file__).parents[2]
 
 
 def slow_uv(workshop: Workshop, folder: Path, seconds: float) -> str:
@@ -271,6 +274,25 @@ def test_a_password_of_an_index_is_not_shown_to_other_users(workshop: Workshop, 
 
 
 @pytest.mark.slow
+def test_the_real_manifest_builds_in_a_folder_with_an_awkward_name(tmp_path: Path) -> None:
+    root = tmp_path / 'it\'s a "real" wörkspace $HOME'
+    unwanted = shutil.ignore_patterns("__pycache__", "*.pyc", "tests")
+    shutil.copytree(ROOT / "packages", root / "packages", ignore=unwanted)
+    shutil.copytree(ROOT / "locks", root / "locks", ignore=unwanted)
+    for name in ("pixi.toml", "pixiw"):
+        shutil.copy(ROOT / name, root / name)
+    program = "import json, tuneyard.core, tuneyard.data; print(json.dumps(list(tuneyard.core.__path__)))"
+    command = [str(root / "pixiw"), "run", "python", "-c", program]
+    environ = {**os.environ, "PIXIW_LAUNCHER": "uv"}
+    done = subprocess.run(command, cwd=root, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [str(root / "packages/core/src/tuneyard/core")]
+    scripts = root / ".pixi/uv/default/bin"
+    version = subprocess.run([str(scripts / "pytest"), "--version"], capture_output=True, text=True, check=True)
+    assert version.stdout.startswith("pytest ")
+
+
+@pytest.mark.slow
 def test_uv_is_installed_once_where_there_is_none(workshop: Workshop) -> None:
     """From the index that pip is set to here."""
     without_uv = {"UV": "", "PATH": "/usr/local/bin:/usr/bin:/bin"}
@@ -278,12 +300,12 @@ def test_uv_is_installed_once_where_there_is_none(workshop: Workshop) -> None:
     for name in ("PIP_CONFIG_FILE", "PIP_INDEX_URL"):
         workshop.environ.pop(name)
     workshop.environ.update(settings)
-    first = workshop.run("run", "tiny", **without_uv)
+    first = workshop.run("run", "tiny", cwd=None, **without_uv)
     assert first.returncode == 0, first.stderr
     assert re.search(r"installing uv [\d.]+ into", first.stderr)
     assert os.access(workshop.root / ".pixi/uv-tool/bin/uv", os.X_OK)
     workshop.lock("default", "\n")
-    second = workshop.run("run", "tiny", **without_uv)
+    second = workshop.run("run", "tiny", cwd=None, **without_uv)
     assert second.returncode == 0
     assert "installing uv" not in second.stderr
 

@@ -1,0 +1,143 @@
+"""Everything that has to pass before a change is good, and how long each part took: `./pixiw run test`.
+
+    ./pixiw run test                     all parts, in the order below
+    ./pixiw run check                    (--fast) the parts that need no engine: lint, types and the fast tests
+    ./pixiw run test --only train        one part, or several: --only lint --only types
+
+With CI set in the environment, a test that skips fails, unless its reason is in tests/allowed_skips.txt.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+PIXIW = str(ROOT / "pixiw")
+ENVIRONMENTS = ("default", "train", "eval")  # serve has no worker yet
+WORKERS = ("train", "eval")
+ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One row of the table: commands that each pass or fail, or a pytest that counts for itself."""
+
+    name: str
+    commands: tuple[tuple[str, ...], ...]
+    is_pytest: bool = False
+    is_fast: bool = False
+
+
+class Outcome(NamedTuple):
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float = 0.0
+
+
+def parts() -> list[Part]:
+    python = sys.executable
+    light = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "packages").iterdir()) if path.name not in WORKERS]
+    install = (PIXIW, "install", *(word for name in ENVIRONMENTS for word in ("-e", name)))
+    lint = (python, "-m", "ruff", "check"), (python, "-m", "ruff", "format", "--check")
+    here = (python, "-m", "pytest", "tests", *light)
+    return [
+        Part("environments", (install,)),
+        Part("lint", lint, is_fast=True),
+        Part("types", ((python, "-m", "pyright"),), is_fast=True),
+        Part("fast", ((*here, "-m", "not slow"),), is_pytest=True, is_fast=True),
+        *(Part(name, (worker_tests(name),), is_pytest=True) for name in WORKERS),
+        Part("end-to-end", ((*here, "-m", "slow"),), is_pytest=True),
+    ]
+
+
+def worker_tests(name: str) -> tuple[str, ...]:
+    """A worker's tests run in its own environment, where its engine is."""
+    return (PIXIW, "run", "-e", name, "python", "-m", "pytest", f"packages/{name}")
+
+
+def run(part: Part, strict: bool) -> Outcome:
+    print(f"\n== {part.name}", flush=True)
+    started = time.monotonic()
+    outcome = run_pytest(part, strict) if part.is_pytest else run_commands(part)
+    return outcome._replace(seconds=time.monotonic() - started)
+
+
+def run_commands(part: Part) -> Outcome:
+    codes = [subprocess.run(command, cwd=ROOT, check=False).returncode for command in part.commands]
+    failed = sum(code != 0 for code in codes)
+    return Outcome(len(codes) - failed, failed, 0)
+
+
+def run_pytest(part: Part, strict: bool) -> Outcome:
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        (command,) = part.commands
+        code = subprocess.run([*command, f"--junitxml={report}"], cwd=ROOT, check=False).returncode
+        return count(report, code, strict)
+
+
+def count(report: Path, code: int, strict: bool) -> Outcome:
+    """What pytest's report says. Its exit code counts too: collecting nothing, or a crash, is a failure."""
+    if not report.exists():
+        return Outcome(0, 1, 0)
+    cases = list(ElementTree.parse(report).iter("testcase"))
+    broken = {id(case) for case in cases for kind in ("failure", "error") if case.find(kind) is not None}
+    reasons = [skip.get("message", "") for case in cases for skip in case.iter("skipped")]
+    refused = [reason for reason in reasons if strict and reason not in allowed_skips()]
+    for reason in refused:
+        print(f"a test skipped for a reason that tests/allowed_skips.txt does not list: {reason}")
+    failed = len(broken) + len(refused)
+    if code and not failed:
+        failed = 1
+    return Outcome(len(cases) - len(broken) - len(reasons), failed, len(reasons) - len(refused))
+
+
+def allowed_skips() -> set[str]:
+    lines = ALLOWED_SKIPS.read_text(encoding="utf-8").splitlines()
+    return {line for line in lines if line and not line.startswith("#")}
+
+
+def table(outcomes: dict[str, Outcome]) -> str:
+    rows = [f"{'part':<14}{'seconds':>9}{'passed':>9}{'failed':>9}{'skipped':>9}"]
+    rows += [
+        f"{name:<14}{each.seconds:>9.1f}{each.passed:>9}{each.failed:>9}{each.skipped:>9}"
+        for name, each in outcomes.items()
+    ]
+    return "\n".join(rows)
+
+
+def chosen(arguments: Sequence[str]) -> list[Part]:
+    every = parts()
+    parser = argparse.ArgumentParser(description="Runs everything that has to pass.")
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--fast", action="store_true", help="lint, types and the fast tests")
+    choice.add_argument("--only", action="append", metavar="PART", choices=[part.name for part in every])
+    options = parser.parse_args(arguments)
+    if options.only:
+        return [part for part in every if part.name in options.only]
+    return [part for part in every if part.is_fast or not options.fast]
+
+
+def main(arguments: Sequence[str]) -> int:
+    strict = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    outcomes: dict[str, Outcome] = {}
+    for part in chosen(arguments):
+        outcomes[part.name] = run(part, strict)
+        if part.name == "environments" and outcomes[part.name].failed:
+            break  # everything after it would fail for the same reason
+    passed, failed, skipped = (sum(each[place] for each in outcomes.values()) for place in range(3))
+    print(f"\n{table(outcomes)}\n\n{passed} passed, {failed} failed, {skipped} skipped")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
