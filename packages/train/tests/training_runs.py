@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -141,3 +142,30 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"
         time.sleep(0.05)
+
+
+def speaking(tiny: Path, folder: Path, *tokens: str, chat_template: str | None = "") -> Path:
+    """A copy of the tiny model that has other special tokens in place of its spare ones.
+
+    Args:
+        tiny: the model.
+        folder: where the copy goes.
+        tokens: at most three.
+        chat_template: in place of its own. Default: its own; None: none.
+    """
+    shutil.copytree(tiny, folder)
+    for file in (folder / "tokenizer.json", folder / "tokenizer_config.json"):
+        text = file.read_text()
+        for number, token in enumerate(tokens):
+            text = text.replace(f"<|reserved_{number}|>", token)
+        file.write_text(text)
+    if chat_template is None:
+        (folder / "chat_template.jinja").unlink()
+    elif chat_template:
+        (folder / "chat_template.jinja").write_text(chat_template)
+    return folder
+
+
+def local(folder: Path) -> dict[str, str]:
+    """A resolved reference to a model's folder."""
+    return {"reference": str(folder), "path": str(folder)}

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 CHAT_TEMPLATE = "chat_template.jinja"
 """Where transformers looks for a model's chat template."""
 
+OTHER = "the chat template saved with the model is not the tokenizer's own: it is the one that is trained on"
+NONE = (
+    "the model has no chat template and `engine.template` names none: prompts and answers are trained on without any "
+    "mark between them or at their end"
+)
+
 
 @dataclass(frozen=True)
 class Tokens:
@@ -34,8 +40,8 @@ class Tokens:
     fingerprint: Fingerprint
     chat_template: str | None
     """The chat template that gives the same ids; None where training uses no template."""
-    replaced: bool
-    """Whether it is another one than the tokenizer came with."""
+    note: str | None = None
+    """What a person should know of it."""
 
 
 def fingerprint(model: ModelRef) -> Fingerprint:
@@ -57,7 +63,7 @@ def tokens_of(model: ModelArguments, data: DataArguments, chat: bool) -> Tokens:
         chat: whether examples go through the template; false for pre-training.
 
     Raises:
-        RequestError: no such template, or no chat template gives its ids.
+        RequestError: no such template, one whose tokens the model does not have, or no chat template gives its ids.
     """
     from llamafactory.data import get_template_and_fix_tokenizer
     from llamafactory.data.template import TEMPLATES
@@ -69,18 +75,39 @@ def tokens_of(model: ModelArguments, data: DataArguments, chat: bool) -> Tokens:
     came_with = tokenizer.chat_template
     template = get_template_and_fix_tokenizer(tokenizer, data)
     ids = _encoded(template, tokenizer) if chat else None
+    refuse_unknown_ids([*(ids or []), tokenizer.eos_token_id, tokenizer.pad_token_id], tokenizer, model, data)
     found = _fingerprint(tokenizer, ids)
     if ids is None:
-        return Tokens(found, None, replaced=False)
+        return Tokens(found, None)
     matching = _matching(template, tokenizer, found, data.template)
-    return Tokens(found, matching, replaced=matching != came_with)
+    note = None if matching == came_with else OTHER
+    return Tokens(found, matching, NONE if came_with is None and data.template is None else note)
+
+
+def refuse_unknown_ids(
+    ids: list[int | None], tokenizer: PreTrainedTokenizer, model: ModelArguments, data: DataArguments
+) -> None:
+    """Raise RequestError for ids beyond the model's embeddings: on a GPU they end in an error that names nothing."""
+    from llamafactory.model import load_config
+
+    known = getattr(load_config(model).get_text_config(), "vocab_size", None) or len(tokenizer)
+    beyond = sorted({i for i in ids if i is not None and i >= known})
+    if None not in ids and (model.resize_vocab or not beyond):
+        return
+    names = ", ".join(map(str, tokenizer.convert_ids_to_tokens(beyond))) or "its own marks"
+    raise RequestError(
+        f"the template {data.template!r} uses tokens that the model does not have: {names}",
+        where="engine.template",
+        way_out="the template that belongs to the model; or engine.resize_vocab=true, which adds them to the model "
+        "(with LoRA then also merge=true: such an adapter does not load on the bare base)",
+    )
 
 
 def _encoded(template: Template, tokenizer: PreTrainedTokenizer) -> list[int]:
-    """The conversation up to where the model is to answer, encoded by LLaMA-Factory."""
+    """The conversation up to where the model is to answer, encoded by LLaMA-Factory; None for a token it lacks."""
     answer = {"role": "assistant", "content": ""}
     prompt, _ = template.encode_oneturn(tokenizer, [*CONVERSATION, answer])
-    return [int(i) for i in prompt]
+    return prompt
 
 
 def _fingerprint(tokenizer: PreTrainedTokenizer, conversation: list[int] | None) -> Fingerprint:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tuneyard.core.errors import SetupError
-from tuneyard.train.stand_ins import stand_in_for_torchaudio
+from tuneyard.train.stand_ins import stand_in
 
 atexit.register(gc.freeze)  # else the end of the process collects garbage among everything that was imported
 
@@ -25,7 +25,7 @@ def imported() -> Iterator[None]:
     """
     gc.disable()
     try:
-        stand_in_for_torchaudio()
+        stand_in()
         yield
     except (ImportError, RuntimeError) as error:  # RuntimeError: an operator of a torchvision for another torch
         raise SetupError(

@@ -113,8 +113,8 @@ def _tell(job: Job, values: dict[str, Any], tokens: Tokens, notes: list[str]) ->
     """What a person should know before the first step, and the YAML with which LLaMA-Factory does the same."""
     if job.rank != 0:
         return
-    if tokens.replaced:
-        notes.append("the chat template saved with the model is not the tokenizer's own: it is the one trained on")
+    if tokens.note:
+        notes.append(tokens.note)
     for note in notes:
         job.warn(note)
     job.details |= {"notes": notes, "template": values.get("template"), "arguments": values}

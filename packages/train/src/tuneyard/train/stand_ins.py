@@ -25,7 +25,7 @@ class _StandIn(ModuleType):
         )
 
 
-def stand_in_for_torchaudio() -> bool:
+def stand_in() -> bool:
     """Make `import torchaudio` work, by a stand-in where the real one is missing or broken; True for a stand-in."""
     try:
         importlib.import_module("torchaudio")
