@@ -153,8 +153,9 @@ def test_whatever_surrounds_the_entries_is_left_byte_for_byte(tmp_path: Path, te
     assert len(data[len(before) : -len(behind)].splitlines()) == min(5, len(summaries))
 
 
-def test_twenty_processes_at_once_lose_no_entry(workspace: Workspace) -> None:
-    writers = [start_writer(workspace, str(n), 2) for n in range(20)]
+@pytest.mark.parametrize("seconds", [1, pytest.param(10, marks=pytest.mark.slow)])
+def test_twenty_processes_at_once_lose_no_entry(workspace: Workspace, seconds: float) -> None:
+    writers = [start_writer(workspace, str(n), seconds) for n in range(20)]
     counts = [int(w.communicate(timeout=60)[0].split()[-1]) for w in writers]
     assert all(w.returncode == 0 for w in writers)
     assert sorted(written(workspace)) == sorted(f"{w}-{n}" for w, count in enumerate(counts) for n in range(count))

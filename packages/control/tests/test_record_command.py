@@ -55,9 +55,9 @@ def test_an_entry_is_written_with_files_from_where_one_stands(checkout: Checkout
 
 
 def test_json_tells_what_moved(checkout: Checkout) -> None:
-    for number in range(6):
-        done = checkout.record(f"change {number}", "--json")
-    told = json.loads(done.stdout)
+    for number in range(5):
+        checkout.record(f"change {number}")
+    told = json.loads(checkout.record("change 5", "--json").stdout)
     assert told["added"] is True
     assert told["moved"][0].endswith(": change 0")
 

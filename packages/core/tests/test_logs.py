@@ -56,6 +56,16 @@ def test_the_tail_of_a_log_has_no_colours_no_rewritten_bars_and_no_secrets(attem
     assert log_tail(attempt.stderr) == ["first", f"red {MASK}", "100%|", "last"]
 
 
+def test_a_secret_is_masked_behind_a_colour_and_where_the_tail_begins(attempt: Attempt) -> None:
+    attempt.stderr.write_text(f"\x1b[31m{TOKEN}\x1b[0m\n")
+    assert log_tail(attempt.stderr) == [MASK]
+    for kept in range(8, len(TOKEN)):
+        attempt.stderr.write_text(f"token {TOKEN} " + "x" * (64 * 1024 - kept - 1))
+        [line] = log_tail(attempt.stderr)
+        assert TOKEN[-kept:] not in line
+        assert line.endswith("xxx")
+
+
 def test_the_tail_of_a_huge_binary_line_is_short(attempt: Attempt) -> None:
     attempt.stderr.write_bytes(b"\xff\x00" * 5_000_000 + b"\nthe end")
     tail = log_tail(attempt.stderr)

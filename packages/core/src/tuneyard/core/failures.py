@@ -27,12 +27,15 @@ def log_tail(path: Path, lines: int = TAIL_LINES) -> list[str]:
     """
     try:
         with open(path, "rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
+            cut = max(0, file.seek(0, os.SEEK_END) - _TAIL_BYTES)
+            file.seek(cut)
             text = file.read().decode("utf-8", "replace")
     except FileNotFoundError:
         return []
-    rows = [row.rpartition("\r")[2] for row in _ANSI.sub("", mask_secrets(text)).replace("\r\n", "\n").split("\n")]
+    if cut:
+        text = re.sub(r"^\S{1,256}", "", text)  # half a secret would not be known as one
+    plain = mask_secrets(_ANSI.sub("", text))  # in this order: a colour may stand right before a secret
+    rows = [row.rpartition("\r")[2] for row in plain.replace("\r\n", "\n").split("\n")]
     return [row[:2000] for row in rows if row.strip()][-lines:]
 
 

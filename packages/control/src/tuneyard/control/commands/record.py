@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 
-from tuneyard.control.anchors import standing_folder
 from tuneyard.control.commands.arguments import Arguments
 from tuneyard.control.notes import CHANGES, KEPT, NOTES, OLDER_NOTES, record_change
 from tuneyard.control.unrecorded import draft, unrecorded
@@ -45,8 +44,11 @@ def main(command: str, arguments: list[str]) -> int:
 
 
 def _record(workspace: Workspace, summary: str, files: list[str], runs: list[str], as_json: bool) -> int:
-    folder = standing_folder()
-    done = record_change(workspace, summary, files=[str(folder / file) for file in files], run_ids=runs)
+    if files:
+        from tuneyard.control.anchors import standing_folder  # brings pydantic with it
+
+        files = [str(standing_folder() / file) for file in files]
+    done = record_change(workspace, summary, files=files, run_ids=runs)
     if as_json:
         print(json.dumps({"entry": done.entry, "added": done.added, "moved": done.moved}, ensure_ascii=False))
         return 0
