@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneyard.control.cache import cache_folder
 from tuneyard.control.process_tree import SUPERVISES_VARIABLE
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
@@ -251,15 +251,6 @@ def engine_schema(workspace: Workspace, name: str) -> dict[str, Any]:
     except (OSError, SetupError):
         pass  # a cache that cannot be written only costs time
     return schema
-
-
-def cache_folder() -> Path:
-    """This user's cache of what can be derived again; never in the workspace, which may be on a network disk."""
-    if sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "tuneyard"
 
 
 def _versions_key(workspace: Workspace, name: str) -> str:

@@ -1,0 +1,108 @@
+"""`yard run SPEC [key=value ...]`: resolve, start, and show how it goes."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from tuneyard.control import launch
+from tuneyard.control.anchors import standing_folder
+from tuneyard.control.commands.arguments import Arguments
+from tuneyard.control.commands.follow import follow, started
+from tuneyard.control.defaults import default_request
+from tuneyard.control.environments import ask_worker, environment_prefix
+from tuneyard.control.overrides import parse_words
+from tuneyard.control.progress import Signals
+from tuneyard.control.request import Request, create, read_request
+from tuneyard.control.resolve import Resolved
+from tuneyard.control.summary import say
+from tuneyard.control.workspace import Workspace, find_workspace
+from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.files import write_json
+from tuneyard.core.run_folder import find_run
+
+LATER = ("serve", "generate")
+"""Kinds whose environment is declared, and whose worker is still to come."""
+
+
+def main(command: str, arguments: list[str]) -> int:
+    options = _parse(command, arguments)
+    _refuse_later_kinds(options.kind)
+    workspace = find_workspace()
+    request = _request(workspace, options)
+    resolved = request.resolve(workspace, "eval" if options.task else options.kind)
+    for note in resolved.notes:
+        say(f"note: {note}")
+    if options.dry_run:
+        return _dry_run(workspace, resolved, options.json)
+    environment_prefix(workspace, resolved.spec.kind)
+    with Signals() as signals:
+        run = create(workspace, resolved.spec, request.as_given())
+        launch.start(workspace, run, resolved.variables)
+        if options.detach:
+            return started(run, options.json)
+        return follow(workspace, run, signals, options.json)
+
+
+def _parse(command: str, arguments: list[str]) -> Namespace:
+    parser = Arguments(
+        command, "Start a run from a spec, a LLaMA-Factory YAML or overrides alone, and show how it goes."
+    )
+    parser.add_argument("words", nargs="*", metavar="SPEC | key=value", help="one SPEC (or run:ID), and changes to it")
+    parser.add_argument("--kind", choices=("train", "eval", *LATER), help="refuse a spec of another kind")
+    parser.add_argument("--task", metavar="NAME", help="evaluate on this task; needs no SPEC")
+    parser.add_argument("--detach", action="store_true", help="start it and return at once")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="print the resolved spec and the library's arguments only"
+    )
+    parser.add_json()
+    return parser.parse_intermixed_args(arguments)
+
+
+def _refuse_later_kinds(kind: str | None) -> None:
+    if kind in LATER:
+        raise SetupError(
+            f"this release declares the environment of {kind!r} only; its worker is not part of it",
+            way_out="evaluate with `./pixiw run -e eval eval`, or serve artifacts/model with a server of your own",
+        )
+
+
+def _request(workspace: Workspace, options: Namespace) -> Request:
+    spec, overrides = parse_words(options.words, standing_folder())
+    if spec is None:
+        return default_request(workspace, options.kind, options.task, overrides)
+    if options.task:
+        raise RequestError(f"--task {options.task} and {spec}: one of them", way_out="leave one out")
+    if spec.startswith("run:"):
+        return read_request(find_run(workspace.runs, spec).spec, overrides)
+    return read_request(spec, overrides)
+
+
+def _dry_run(workspace: Workspace, resolved: Resolved, as_json: bool) -> int:
+    """Print what would be done; nothing is started and nothing left."""
+    spec = resolved.spec.model_dump(mode="json")
+    library = _library_arguments(workspace, resolved)
+    if as_json:
+        print(json.dumps({"spec": spec, "library": library, "notes": resolved.notes}, indent=2, ensure_ascii=False))
+        return 0
+    import yaml
+
+    print("# the resolved spec\n" + yaml.safe_dump(spec, sort_keys=False, allow_unicode=True))
+    print(f"# the library's arguments: {library.get('file_name', '')}")
+    print(library.get("file") or json.dumps(library.get("arguments"), indent=2, ensure_ascii=False))
+    if library.get("command"):
+        print(f"# its command: {' '.join(map(str, library['command']))}")
+    for note in library.get("notes") or []:
+        print(f"# note: {note}", file=sys.stderr)
+    return 0
+
+
+def _library_arguments(workspace: Workspace, resolved: Resolved) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory(prefix="tuneyard-") as folder:
+        path = Path(folder) / "spec.json"
+        write_json(path, resolved.spec.model_dump(mode="json"))
+        return ask_worker(workspace, resolved.spec.kind, "arguments", str(path), extra=resolved.variables)
