@@ -1,0 +1,336 @@
+"""Rows that stay as their author wrote them: only checked, and cut down to the columns that LLaMA-Factory reads.
+
+A projection belongs to an entry of dataset_info.json, the author's own or one made up from a Layout. It refuses what
+would end a training on the way, with the reason, and leaves out what LLaMA-Factory would leave out without a word.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tuneyard.core.errors import RequestError, nearest
+from tuneyard.core.references import DatasetFormat
+from tuneyard.data.formats import Layout
+from tuneyard.data.rows import OPTIONAL
+from tuneyard.data.turns import CALL, IMAGE, SHAREGPT_TAGS, BadRow, Tags, kind_of_value, order_problem, read_turn
+
+Row = dict[str, Any]
+
+ALPACA = {"prompt": "instruction", "query": "input", "response": "output"}
+"""LLaMA-Factory's columns where an entry names none; for sharegpt: MESSAGES."""
+MESSAGES = {"messages": "conversations"}
+
+MEDIA = ("images", "videos", "audios")
+TEXTS = frozenset({"prompt", "query", "response", "system", "chosen", "rejected"})
+NEEDED = frozenset({"prompt", "response", "chosen", "rejected", "messages", "kto_tag"})
+"""Columns that must be there wherever an entry names them."""
+
+KEPT = ("ranking", "split", "num_samples")
+"""Settings of an entry that still hold when its file is another."""
+
+
+class LeftOut(Exception):
+    """Why LLaMA-Factory would leave a row out."""
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What of a row is read, under LLaMA-Factory's names."""
+
+    columns: dict[str, str]
+    """LLaMA-Factory's name of a column -> the column."""
+    formatting: str = "alpaca"
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What else the entry says: ranking, tags, split, num_samples."""
+    folders: tuple[Path, ...] = ()
+    """Folders in which relative paths of images, videos and audio are looked for."""
+    lenient: bool = False
+    """Leave out what LLaMA-Factory would leave out, rather than refuse it."""
+
+    @property
+    def ranking(self) -> bool:
+        return bool(self.settings.get("ranking"))
+
+    @property
+    def format(self) -> DatasetFormat:
+        if self.ranking:
+            return "preference"
+        if "kto_tag" in self.columns:
+            return "kto"
+        if self.formatting != "alpaca":
+            return "sharegpt"
+        return "alpaca" if "response" in self.columns else "text"
+
+    @property
+    def tags(self) -> Tags:
+        given = self.settings.get("tags")
+        return Tags.of_entry(given) if given else SHAREGPT_TAGS
+
+    def plain(self, row: Mapping[str, Any]) -> tuple[str, ...] | None:
+        """The columns of `row`, where rows with these columns, all of them text, need no change; else None."""
+        roles = {column: role for role, column in self.columns.items()}
+        if self.formatting != "alpaca" or len(roles) < len(self.columns):
+            return None
+        return tuple(row) if all(roles.get(column) in TEXTS for column in row) and not self._lacks(row) else None
+
+    def _lacks(self, row: Mapping[str, Any]) -> list[str]:
+        return [c for role, c in self.columns.items() if role in NEEDED and c not in row]
+
+    def __call__(self, row: Row) -> Row:
+        """The row as it is written.
+
+        Raises:
+            BadRow: a column is missing or holds what it must not.
+            LeftOut: LLaMA-Factory would leave the row out, and `lenient` is set.
+        """
+        out: Row = {}
+        for role, column in self.columns.items():
+            if column in row:
+                value = _READERS[role](self, column, row[column])
+                if role in NEEDED or value not in ("", []):
+                    out[column] = value
+        if missing := self._lacks(row):
+            raise BadRow(f"there is no column {missing[0]!r} (there are: {', '.join(map(str, row)) or 'none'})")
+        self._check_places(out)
+        if "kto_tag" in self.columns:
+            self._check_answered(out)
+        return out
+
+    def _refuse(self, reason: str) -> Exception:
+        return LeftOut(reason) if self.lenient else BadRow(reason)
+
+    def _check_answered(self, row: Row) -> None:
+        """LLaMA-Factory tells a good answer from a bad one by which of two places is empty."""
+        if self.formatting == "alpaca":
+            answer = row.get(self.columns.get("response", ""))
+        else:
+            answer = row[self.columns["messages"]][-1][self.tags.content]
+        if not answer:
+            raise BadRow("the answer is empty, from which KTO cannot learn")
+
+    def _check_places(self, row: Row) -> None:
+        """As many places for images in the text as there are images, or training would end there."""
+        column = self.columns.get("images")
+        if column is None or column not in row:
+            return
+        texts = [row.get(c, "") for role, c in self.columns.items() if role in (*TEXTS, "messages", "history")]
+        places = json.dumps(texts, ensure_ascii=False).count(IMAGE)
+        if self.ranking:  # each of the two answers is read with the question, so an image's place is in the question
+            places -= json.dumps(row.get(self.columns["rejected"]), ensure_ascii=False).count(IMAGE)
+        if places != len(row[column]):
+            raise BadRow(f"{len(row[column])} images, but {places} places for one ({IMAGE}) in the text")
+
+    def entry(self, file_name: str, present: frozenset[str]) -> dict[str, Any]:
+        """The entry of dataset_info.json for the written file, of whose columns `present` are there."""
+        columns = {role: column for role, column in self.columns.items() if column in present}
+        return {"file_name": file_name, "formatting": self.formatting, **self.settings, "columns": columns}
+
+    def empty(self) -> dict[str, Any]:
+        """Column -> what stands in a row that has nothing there."""
+        lists = (*MEDIA, "history")
+        return {c: OPTIONAL.get(role, [] if role in lists else "") for role, c in self.columns.items()}
+
+
+def projection_of_entry(entry: Mapping[str, Any], folders: tuple[Path, ...], where: str) -> Projection:
+    """What LLaMA-Factory reads of a dataset that a dataset_info.json describes.
+
+    Raises:
+        RequestError: an unknown formatting or column, or tags without those that name role and text.
+    """
+    formatting = entry.get("formatting", "alpaca")
+    if formatting not in ("alpaca", "sharegpt", "openai"):
+        raise RequestError(f"unknown formatting {formatting!r}", where=where, way_out="alpaca, sharegpt or openai")
+    given = entry.get("columns")
+    columns = {role: column for role, column in (given or _default_columns(formatting)).items() if column}
+    for role in columns:
+        if role not in _READERS:
+            guess = nearest(role, _READERS)
+            known = f"did you mean {guess!r}?" if guess else "known: " + ", ".join(_READERS)
+            raise RequestError(f"unknown key {role!r} in `columns`", where=where, way_out=known)
+    wanted = ("prompt", "query") if formatting == "alpaca" else ("messages",)
+    if not any(role in columns for role in wanted):
+        raise RequestError(f"`columns` names no {wanted[0]}", where=where)
+    tags = entry.get("tags") if formatting != "alpaca" else None
+    if tags and not (tags.get("role_tag") and tags.get("content_tag")):
+        raise RequestError("`tags` must name role_tag and content_tag", where=where)
+    settings = {key: entry[key] for key in KEPT if entry.get(key)} | ({"tags": tags} if tags else {})
+    return Projection(_only_used(columns, formatting, settings), formatting, settings, folders, lenient=True)
+
+
+def _default_columns(formatting: str) -> dict[str, str]:
+    return dict(ALPACA if formatting == "alpaca" else MESSAGES)
+
+
+def _only_used(columns: dict[str, str], formatting: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """Columns that are named, but not read: an alpaca response beside chosen and rejected, pairs without ranking."""
+    unread = {"prompt", "query", "response", "history"} if formatting != "alpaca" else {"messages"}
+    unread |= {"response"} if settings.get("ranking") else {"chosen", "rejected"}
+    return {role: column for role, column in columns.items() if role not in unread}
+
+
+def layout_of_entry(projection: Projection, where: str) -> Layout:
+    """What the columns of a described dataset mean, for reading its rows as Records.
+
+    Raises:
+        RequestError: it has videos or audio, which a Record does not hold.
+    """
+    for role in ("videos", "audios"):
+        if role in projection.columns:
+            raise RequestError(
+                f"{role} cannot be filtered or converted", where=where, way_out="leave out filter, limit and format"
+            )
+    text = projection.format == "text"
+    names = {"kto_tag": "label", "prompt": "text" if text else "prompt"}
+    columns = {names.get(role, role): column for role, column in projection.columns.items()}
+    folder = projection.folders[0] if projection.folders else None
+    return Layout(projection.format, columns, None if projection.formatting == "alpaca" else projection.tags, folder)
+
+
+def projection_of_layout(layout: Layout) -> Projection:
+    """A projection for rows with texts in columns: alpaca, text, and pairs or labelled answers with a prompt.
+
+    Columns with alpaca's own names that the first row lacks are read all the same where a later one has them.
+    """
+    if layout.format == "text":
+        return Projection({"prompt": layout.columns["text"]})
+    order = ("prompt", "query", "response", "chosen", "rejected", "label", "system", "history", "tools", "images")
+    columns = {"kto_tag" if role == "label" else role: layout.columns[role] for role in order if role in layout.columns}
+    for role in ("query", "system", "history", "tools", "images"):
+        column = "input" if role == "query" else role
+        if role not in columns and column not in columns.values():
+            columns[role] = column
+    settings = {"ranking": True} if layout.format == "preference" else {}
+    unread = {"preference": {"response", "kto_tag"}, "kto": {"chosen", "rejected"}}.get(
+        layout.format, {"chosen", "rejected", "kto_tag"}
+    )
+    columns = {role: column for role, column in columns.items() if role not in unread}
+    return Projection(columns, "alpaca", settings, (layout.folder,) if layout.folder else ())
+
+
+def _text(projection: Projection, column: str, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if value is None and projection.lenient:
+        return ""
+    raise BadRow(f"{column!r} must be text, not {kind_of_value(value)}")
+
+
+def _optional_text(projection: Projection, column: str, value: Any) -> str:
+    return "" if value is None else _text(projection, column, value)
+
+
+def _response(projection: Projection, column: str, value: Any) -> str:
+    if value is None and projection.lenient:
+        raise LeftOut(f"{column!r} is null")
+    return _text(projection, column, value)
+
+
+def _answer(projection: Projection, column: str, value: Any) -> Any:
+    if projection.formatting == "alpaca":
+        return _response(projection, column, value)
+    turn, role = _turn(projection, value)
+    if role not in ("assistant", CALL):
+        raise projection._refuse(f"{column!r} is {role}'s, where the assistant must speak")
+    return turn
+
+
+def _label(projection: Projection, column: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise BadRow(f"{column!r} must be true or false, not {kind_of_value(value)}")
+    return value
+
+
+def _messages(projection: Projection, column: str, value: Any) -> list[Row]:
+    if not isinstance(value, list):
+        raise BadRow(f"{column!r} must be a list of turns, not {kind_of_value(value)}")
+    turns, roles = [], []
+    for given in value:
+        turn, role = _turn(projection, given)
+        if roles and role == roles[-1] == "tool" and projection.formatting == "openai":
+            roles.pop()  # results of calls made at once: LLaMA-Factory puts them together
+        turns.append(turn)
+        roles.append(role)
+    behind_system = roles[1:] if roles[:1] == ["system"] else roles
+    if problem := order_problem(behind_system, answered=not projection.ranking):
+        raise projection._refuse(problem)
+    return turns
+
+
+def _turn(projection: Projection, given: Any) -> tuple[Row, str]:
+    """A turn cut down to role and text, and its role in our words."""
+    tags = projection.tags
+    if projection.formatting == "openai" and isinstance(given, dict) and (calls := given.get("tool_calls")):
+        functions = [call["function"] for call in calls]  # as LLaMA-Factory turns calls into text
+        given = {tags.role: _name_of(tags, CALL), tags.content: json.dumps(functions, ensure_ascii=False)}
+    message = read_turn(given, tags, [])
+    role = CALL if message.get("tool_calls") else message["role"]
+    if not isinstance(given[tags.content], str):
+        raise BadRow(f"the text of a turn must be text, not {kind_of_value(given[tags.content])}")
+    return {tags.role: given[tags.role], tags.content: given[tags.content]}, role
+
+
+def _name_of(tags: Tags, role: str) -> str:
+    name = next((name for name, known in tags.roles.items() if known == role), None)
+    if name is None:
+        raise BadRow("the dataset holds calls of tools, but its tags name no function_tag")
+    return name
+
+
+def _history(projection: Projection, column: str, value: Any) -> list[list[str]]:
+    if value is None:
+        return []
+    pairs = isinstance(value, list) and all(isinstance(p, list | tuple) and len(p) == 2 for p in value)
+    if not pairs or not all(isinstance(text, str) for pair in value for text in pair):
+        raise BadRow(f"{column!r} must be a list of pairs of texts: what was asked, what was answered")
+    return [list(pair) for pair in value]
+
+
+def _tools(projection: Projection, column: str, value: Any) -> str:
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False) if value else ""
+    text = _optional_text(projection, column, value)
+    try:
+        json.loads(text or "[]")
+    except ValueError as error:
+        raise BadRow(f"{column!r} must be JSON: {error}") from error
+    return text
+
+
+def _media(projection: Projection, column: str, value: Any) -> list[Any]:
+    if value is None or value == "":
+        return []
+    return [_located(projection, column, v) for v in (value if isinstance(value, list) else [value])]
+
+
+def _located(projection: Projection, column: str, value: Any) -> Any:
+    if isinstance(value, list):  # a video as its frames
+        return [_located(projection, column, frame) for frame in value]
+    if isinstance(value, dict):  # of a hub dataset: bytes and path
+        value = value.get("bytes") or value.get("path")
+    if isinstance(value, bytes):
+        return value
+    if not isinstance(value, str):
+        raise BadRow(f"{column!r} must hold paths, not {kind_of_value(value)}")
+    for folder in projection.folders or (Path(),):
+        if (folder / value).is_file():
+            return str((folder / value).absolute())
+    raise BadRow(f"{column!r} names a file that is not there: {value}")
+
+
+_READERS: dict[str, Callable[[Projection, str, Any], Any]] = {
+    "prompt": _text,
+    "query": _optional_text,
+    "response": _response,
+    "history": _history,
+    "messages": _messages,
+    "system": _optional_text,
+    "tools": _tools,
+    **dict.fromkeys(MEDIA, _media),
+    "chosen": _answer,
+    "rejected": _answer,
+    "kto_tag": _label,
+}
