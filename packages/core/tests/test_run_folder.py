@@ -110,11 +110,35 @@ def test_the_highest_attempt_speaks_for_the_run(run: RunFolder) -> None:
     assert (run.status().state, run.status().attempt) == ("succeeded", 10)
 
 
-def test_only_the_first_to_ask_cancels(run: RunFolder) -> None:
+def test_the_first_to_ask_cancels_and_whoever_asks_again_is_noted(run: RunFolder) -> None:
     attempt = run.new_attempt()
+    assert attempt.cancel_requests() == []
     assert attempt.ask_cancel("alice")
     assert not attempt.ask_cancel("bob")
-    assert json.loads(attempt.cancel.read_text())["who"] == "alice"
+    assert [request["who"] for request in attempt.cancel_requests()] == ["alice", "bob"]
+
+
+@pytest.mark.parametrize("text", ["", "please", '"please"', "{}"])
+def test_a_cancel_file_made_by_hand_is_one_request(run: RunFolder, text: str) -> None:
+    attempt = run.new_attempt()
+    attempt.cancel.write_text(text)
+    assert [request["who"] for request in attempt.cancel_requests()] == ["somebody"]
+
+
+@pytest.mark.parametrize("text", ["{half", "[]", "{}", '{"status": "fine"}'])
+def test_a_file_that_is_no_result_is_none(run: RunFolder, text: str) -> None:
+    attempt = run.new_attempt()
+    attempt.result.write_text(text)
+    assert attempt.read_result() is None
+    assert attempt.state().state == "queued"
+
+
+def test_an_attempt_is_claimed_once(run: RunFolder) -> None:
+    first = run.claim_attempt(1)
+    assert first is not None
+    assert first.number == 1
+    assert run.claim_attempt(1) is None
+    assert run.new_attempt().number == 2
 
 
 def test_a_run_is_found_by_its_id_and_to_read_by_a_unique_beginning(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-from tuneyard.control.environments import RUN_VARIABLES, WorkerStart, worker_start
+from tuneyard.control.environments import RUN_VARIABLES, WorkerStart, raised_error, worker_start
 from tuneyard.control.process_tree import SUPERVISES_VARIABLE
 from tuneyard.control.record import claim
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
@@ -158,17 +160,26 @@ def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: Worke
         said = _start_supervisor(workspace, run, attempt, worker)
     except OSError as error:
         raise explain_os_error(error, attempt.folder) from error
-    if said == b"ready":
+    if said.get("ready"):
         return
+    error = raised_error(said.get("error")) or _silent(attempt)
+    with suppress(OSError, TuneyardError):  # on a full disk it cannot be written, and will read as lost
+        _end_unstarted(run, attempt, error.message, "setup")
+    raise error
+
+
+def _silent(attempt: Attempt) -> SetupError:
     from tuneyard.core.failures import log_tail
 
     tail = log_tail(attempt.supervisor_log, 5)
-    message = "its supervisor could not start" + (f": {tail[-1]}" if tail else "")
-    _end_unstarted(run, attempt, message, "setup")
-    raise SetupError(message, where=str(attempt.supervisor_log), way_out="`df -h` and `./pixiw install` are the usual")
+    return SetupError(
+        "its supervisor could not start" + (f": {tail[-1]}" if tail else ""),
+        where=str(attempt.supervisor_log),
+        way_out="`df -h` and `./pixiw install` are the usual",
+    )
 
 
-def _start_supervisor(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: WorkerStart) -> bytes:
+def _start_supervisor(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: WorkerStart) -> dict[str, Any]:
     """Start it apart from this process: no terminal, no common session, no child. Returns its first word."""
     command = [sys.executable, "-P", "-m", "tuneyard.control.supervisor", str(run.path), str(attempt.number)]
     reading, writing = os.pipe()
@@ -186,7 +197,7 @@ def _start_supervisor(workspace: Workspace, run: RunFolder, attempt: Attempt, wo
             )
         process.communicate(json.dumps(asdict(worker)).encode())
         ready, _, _ = select.select([first_word], [], [], START_PATIENCE)
-        return first_word.read(16) if ready else b""
+        return json.loads((first_word.read(65536) if ready else b"") or b"{}")
 
 
 def _supervisor_variables(workspace: Workspace, run: RunFolder) -> dict[str, str]:
@@ -196,17 +207,15 @@ def _supervisor_variables(workspace: Workspace, run: RunFolder) -> dict[str, str
 
 def _end_unstarted(run: RunFolder, attempt: Attempt, message: str, kind: str) -> None:
     """Write the ending of an attempt that no supervisor has; nothing where one has it, which sees to its own ending."""
-    record = claim(attempt)
-    if record is None:
-        return
     from tuneyard.control.endings import write_ending
     from tuneyard.core.failures import failure_of_kind
 
+    record = claim(attempt)
+    if record is None:
+        return
     try:
         record.phase("preparing")
         write_ending(attempt, run.id, failure_of_kind(kind, message, attempt), time.time())
-    except (OSError, TuneyardError) as error:
-        print(f"{attempt.result}: {error}", file=sys.stderr)  # the disk is full: it will read as lost
     finally:
         record.close()
 

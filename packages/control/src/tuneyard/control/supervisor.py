@@ -29,6 +29,8 @@ from tuneyard.control.leases import POLL_SECONDS, Lease, lease
 from tuneyard.control.process_tree import Guarded, end_tree, reap, run_guarded
 from tuneyard.control.record import Record, claim
 from tuneyard.control.workspace import find_workspace
+from tuneyard.core.errors import SetupError
+from tuneyard.core.files import explain_os_error
 from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
 
@@ -336,16 +338,29 @@ def main(argv: list[str]) -> None:
 
 def _supervise(run: RunFolder, attempt: Attempt, guard: Guarded, ready: int | None) -> int:
     worker = None if ready is None else WorkerStart(**json.load(sys.stdin))
-    record = claim(attempt)
-    if record is not None:
-        record.phase("preparing")
-    if ready is not None:
-        with suppress(BrokenPipeError):
-            os.write(ready, b"ready")
-        os.close(ready)
+    try:
+        record = claim(attempt)
+        if record is not None:
+            record.phase("preparing")
+    except OSError as error:
+        _answer(ready, {"error": _explained(error, attempt).as_dict()})
+        raise
+    _answer(ready, {"ready": True})
     if record is not None:  # else it was cancelled before it began
         Supervisor(run, attempt, record, guard, worker).supervise()
     return 0
+
+
+def _explained(error: OSError, attempt: Attempt) -> SetupError:
+    explained = explain_os_error(error, attempt.folder)
+    return explained if isinstance(explained, SetupError) else SetupError(str(error), where=str(attempt.folder))
+
+
+def _answer(ready: int | None, word: dict[str, Any]) -> None:
+    """Tell whoever started this process, who may have gone meanwhile."""
+    if ready is not None:
+        with suppress(BrokenPipeError), open(ready, "w") as line:
+            json.dump(word, line)
 
 
 if __name__ == "__main__":
