@@ -46,8 +46,9 @@ def problems(
     problem twice would make a score look more certain than it is.
 
     Args:
-        digits: digits of each number, 1 to 18.
-        size: number of problems.
+        digits: digits of each number, 1 to 18. With 1, held-out problems are entries of the addition table that
+            training never shows and that do not follow from the others; from 2 on, it shows every entry.
+        size: number of problems, 0 or more; in the test split, at most.
         seed: decides which problems come, and their order.
         split: `train`, or `test` for the fifth of all problems that is held out.
         shuffled_answers: every problem gets the worked answer and target of another problem with another sum, a
