@@ -105,8 +105,7 @@ def library_arguments(spec: TrainSpec, data: Data, output: str, notes: list[str]
     values: dict[str, Any] = {"model_name_or_path": spec.model.name_or_path}
     if spec.model.path is None and spec.model.revision:
         values["model_revision"] = spec.model.revision
-    adapters = [a for a in (spec.model.adapter, spec.adapter and spec.adapter.name_or_path) if a]
-    if adapters:
+    if adapters := adapters_of(spec):
         values["adapter_name_or_path"] = ",".join(adapters)
     values |= {"dataset_dir": data.folder, "dataset": ",".join(data.train)}
     if data.eval:
@@ -116,6 +115,11 @@ def library_arguments(spec: TrainSpec, data: Data, output: str, notes: list[str]
         values["include_num_input_tokens_seen"] = "non_padding"
     without_gpu = spec.gpus == 0 and sys.platform != "darwin"
     return values | DEFAULTS | _measuring(engine, data) | (_for_cpu(engine, notes) if without_gpu else engine)
+
+
+def adapters_of(spec: TrainSpec) -> list[str]:
+    """The adapters that go onto the model, in order: the one of the run that it is named by, and the spec's own."""
+    return [a for a in (spec.model.adapter, spec.adapter and spec.adapter.name_or_path) if a]
 
 
 def refuse_owned(engine: dict[str, Any]) -> None:

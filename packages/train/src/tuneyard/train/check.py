@@ -18,7 +18,7 @@ from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import TrainSpec, parse_spec
 from tuneyard.train.arguments import Data, library_arguments
 from tuneyard.train.explain import explained_arguments, explained_training
-from tuneyard.train.library import imported
+from tuneyard.train.library import WILDCARDS, aliased, imported
 from tuneyard.train.schema import argument_classes, keys_of
 
 
@@ -65,8 +65,9 @@ def _check_data(run: RunFolder) -> dict[str, Any]:
     if not isinstance(spec, TrainSpec):
         raise RequestError("is no spec of kind train", where=str(run.spec))
     data = Data.from_manifest(run.data, read_json(run.data_manifest))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, aliased(data.folder, WILDCARDS) as folder:
         os.environ["HF_DATASETS_CACHE"] = scratch
+        data = Data(folder, data.train, data.eval)
         return {"datasets": [_first_row(spec, data, name, scratch) for name in [*data.train, *data.eval]]}
 
 
@@ -86,7 +87,8 @@ def _first_row(spec: TrainSpec, data: Data, name: str, scratch: str) -> dict[str
         template = get_template_and_fix_tokenizer(tokenizer["tokenizer"], library_data)
         stage = "rm" if finetuning.stage == "dpo" else finetuning.stage
         made = get_dataset(template, model, library_data, training, stage=stage, **tokenizer)
-    row = next(iter(made["train_dataset"]))
+    rows: Any = made["train_dataset"]
+    row = next(iter(rows))
     ids = {column: list(value) for column, value in row.items() if column.endswith(("input_ids", "labels"))}
     texts = {column: tokenizer["tokenizer"].decode([i for i in value if i >= 0]) for column, value in ids.items()}
     return {"name": name, "ids": ids, "text": texts}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from tuneyard.core.errors import RunError
+from tuneyard.train.library import COMMA, aliased
 from tuneyard.train.schema import keys_of
 
 _OF_THE_TRAINER = (
@@ -74,12 +76,13 @@ def _link(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def merge(values: dict[str, Any], adapter: Path, target: Path) -> None:
+def merge(values: dict[str, Any], before: list[str], adapter: Path, target: Path) -> None:
     """Write the adapter merged into its base to `target`, by LLaMA-Factory's own export.
 
     Args:
         values: the arguments of the training; template, vocabulary and fine-tuning keys are passed on.
-        adapter: the adapter that was trained; one that it grew out of (`create_new_adapter`) is merged before it.
+        before: adapters that were merged into the base before the training.
+        adapter: the adapter that was trained.
         target: the folder of the merged model.
     """
     from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments
@@ -87,7 +90,6 @@ def merge(values: dict[str, Any], adapter: Path, target: Path) -> None:
 
     known = keys_of(ModelArguments, DataArguments, FinetuningArguments, GeneratingArguments)
     kept = {key: value for key, value in values.items() if key in known and not key.startswith("quantization_")}
-    before = kept.get("adapter_name_or_path") if values.get("create_new_adapter") else None
-    kept["adapter_name_or_path"] = f"{before},{adapter}" if before else str(adapter)
-    kept["export_dir"] = str(target)
-    export_model(kept)
+    with ExitStack() as names:
+        plain = [names.enter_context(aliased(path, COMMA)) for path in (*before, str(adapter))]
+        export_model(kept | {"adapter_name_or_path": ",".join(plain), "export_dir": str(target)})

@@ -85,7 +85,7 @@ def tokens_of(model: ModelArguments, data: DataArguments, chat: bool) -> Tokens:
 
 
 def refuse_unknown_ids(
-    ids: list[int | None], tokenizer: PreTrainedTokenizer, model: ModelArguments, data: DataArguments
+    ids: list[Any], tokenizer: PreTrainedTokenizer, model: ModelArguments, data: DataArguments
 ) -> None:
     """Raise RequestError for ids beyond the model's embeddings: on a GPU they end in an error that names nothing."""
     from llamafactory.model import load_config

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import atexit
 import gc
+import os
+import re
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -35,3 +38,21 @@ def imported() -> Iterator[None]:
     finally:
         gc.freeze()
         gc.enable()
+
+
+WILDCARDS = re.compile(r"[*?\[\]]|::")
+"""What the datasets library takes for a pattern, or for a chain of addresses."""
+
+COMMA = re.compile(",")
+"""What LLaMA-Factory splits a list of adapters at."""
+
+
+@contextmanager
+def aliased(path: str, syntax: re.Pattern[str]) -> Iterator[str]:
+    """`path`, or, where it holds what a library would read as `syntax`, another name for it as long as the block."""
+    if not syntax.search(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory(prefix="tuneyard-") as place:
+        os.symlink(path, f"{place}/it")
+        yield f"{place}/it"
