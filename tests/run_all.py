@@ -52,7 +52,8 @@ def parts() -> list[Part]:
     return [
         Part("environments", (install,)),
         Part("lint", lint, is_fast=True),
-        Part("types", ((python, "-m", "pyright"),), is_fast=True),
+        Part("types", ((python, "-m", "pyright", "tests", "benchmarks", *light),), is_fast=True),
+        Part("worker types", tuple(worker_types(name) for name in WORKERS)),
         Part("fast", ((*here, "-m", "not slow"),), is_pytest=True, is_fast=True),
         *(Part(name, (worker_tests(name),), is_pytest=True) for name in WORKERS),
         Part("end-to-end", ((*here, "-m", "slow"),), is_pytest=True),
@@ -62,6 +63,11 @@ def parts() -> list[Part]:
 def worker_tests(name: str) -> tuple[str, ...]:
     """A worker's tests run in its own environment, where its engine is."""
     return (PIXIW, "run", "-e", name, "python", "-m", "pytest", f"packages/{name}")
+
+
+def worker_types(name: str) -> tuple[str, ...]:
+    """pyright of this environment asks the first Python of PATH what is installed, and that is the worker's."""
+    return (PIXIW, "run", "-e", name, sys.executable, "-m", "pyright", f"packages/{name}")
 
 
 def run(part: Part, strict: bool) -> Outcome:
