@@ -203,18 +203,19 @@ class Index:
             self._gone = list({*self._succeeded, *self._others}.difference(names))
 
     def save(self) -> None:
-        """Keep the endings that were read, and drop what is gone."""
+        """Keep the endings that were read, here and in the file, drop what is gone, and ask again about the rest."""
         now = time.time_ns()
         rows = [r for r in self._read.values() if r[2] in WRITTEN and now - r[1] > SETTLED_NS]
-        if not rows and not self._gone:
-            return
+        self._read.clear()
+        if rows or self._gone:
+            _attempt(self._file, lambda connection: self._write(connection, rows))
+        self._succeeded |= {row[0] for row in rows if row[2] == "succeeded"}
+        self._others |= {row[0]: row for row in rows if row[2] != "succeeded"}
 
-        def write(connection: sqlite3.Connection) -> None:
-            with connection:
-                connection.executemany("insert or replace into runs values (?, ?, ?, ?, ?, ?)", rows)
-                connection.executemany("delete from runs where id = ?", [(name,) for name in self._gone])
-
-        _attempt(self._file, write)
+    def _write(self, connection: sqlite3.Connection, rows: list[Row]) -> None:
+        with connection:
+            connection.executemany("insert or replace into runs values (?, ?, ?, ?, ?, ?)", rows)
+            connection.executemany("delete from runs where id = ?", [(name,) for name in self._gone])
 
 
 def _select(connection: sqlite3.Connection, names: list[str]) -> dict[str, Row]:
