@@ -153,11 +153,11 @@ class Place:
             kill_run(run.id)
 
 
-def make_worker(folder: Path, name: str) -> Path:
+def make_worker(folder: Path, name: str, source: str | None = None) -> Path:
     """An interpreter that finds the small workers before any other."""
     package = folder / "sources" / "tuneyard" / name
     package.mkdir(parents=True)
-    (package / "__main__.py").write_text(WORKER.replace("NAME", name))
+    (package / "__main__.py").write_text(source or WORKER.replace("NAME", name))
     interpreter = folder / "prefix" / "bin" / "python"
     interpreter.parent.mkdir(parents=True, exist_ok=True)
     sources = shlex.quote(str(folder / "sources"))
@@ -195,3 +195,26 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_slot: None) -> It
     made = Place(Workspace(folder), [])
     yield made
     made.clean_up()
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace for requests: its workers are those of small_library.py, its hub answers nobody, its cache is new."""
+    folder = tmp_path / 'work space, it\'s "ünï"'
+    folder.mkdir()
+    (folder / "pixi.toml").touch()
+    library = (Path(__file__).parent / "small_library.py").read_text()
+    interpreters = {name: {"interpreter": str(make_worker(folder, name, library))} for name in ("train", "eval")}
+    (folder / "tuneyard.yaml").write_text(json.dumps({"environments": interpreters}))
+    for name in [n for n in os.environ if n.startswith(("HF_", "PIXI_"))] + ["INIT_CWD", "TUNEYARD_GSM8K"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TUNEYARD_WORKSPACE", str(folder))
+    monkeypatch.setenv("TUNEYARD_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the port of `discard`, on which nobody listens
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.chdir(folder)
+    workspace = Workspace(folder)
+    yield workspace
+    for name in os.listdir(workspace.runs) if workspace.runs.is_dir() else []:
+        Place(workspace, [RunFolder(workspace.runs / name)]).clean_up()

@@ -52,6 +52,13 @@ def test_pixis_environment_comes_before_pixiws(bare: Workspace) -> None:
     assert worker_command(bare, "train", "schema") == [f"{theirs}/bin/python", "-P", "-m", "tuneyard.train", "schema"]
 
 
+def test_what_runs_stays_in_the_build_that_it_began_in(bare: Workspace) -> None:
+    built = build(bare, "uv/.builds", "train-1")
+    link = bare.path / ".pixi" / "uv" / "train"
+    link.symlink_to(built)
+    assert environment_prefix(bare, "train") == built
+
+
 def test_an_interpreter_that_the_user_names_comes_first(bare: Workspace) -> None:
     build(bare, "envs", "train")
     own = build(bare, "elsewhere", "lf")

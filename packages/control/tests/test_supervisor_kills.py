@@ -38,8 +38,7 @@ def kill(pid: int) -> None:
 def lost(place: Place, run: RunFolder, pids: list[int]) -> None:
     """All of the run's processes end, it is lost, and its device is free for the next."""
     place.until(lambda: not any(place.alive(pid) for pid in pids) and not processes_of(run.id))
-    status = run.status()
-    assert (status.state, status.reason) == ("lost", SILENT_END)
+    assert place.status(run, "lost").reason == SILENT_END
     place.until(lambda: holder("cpu-0") is None)
 
 
@@ -104,7 +103,7 @@ def test_a_waiting_supervisor_that_is_killed_leaves_the_queue(place: Place) -> N
     place.status(last, "waiting")
     kill(place.supervisor(dead))
     assert place.finish(last)["status"] == "succeeded"
-    assert dead.status().state == "lost"
+    place.status(dead, "lost")
 
 
 def test_a_lost_run_is_not_cancelled_but_removed(place: Place) -> None:
@@ -147,7 +146,7 @@ def test_killed_at_any_moment_nothing_is_left_and_the_run_can_go_on(place: Place
     time.sleep(random.Random(seed).uniform(0, 1.2))
     kill(place.supervisor(run))
     place.until(lambda: not processes_of(run.id) and not _family_of(run))
-    assert run.status().state == "lost"
+    place.status(run, "lost")
     place.until(lambda: holder("cpu-0") is None)
     launch.resume(place.workspace, run)
     assert place.finish(run)["status"] == "succeeded"

@@ -40,7 +40,7 @@ def environment_prefix(workspace: Workspace, name: str) -> Path:
         return own.parent.parent
     for prefix in (workspace.path / ".pixi" / "envs" / name, workspace.path / ".pixi" / "uv" / name):
         if (prefix / "bin" / "python").exists():
-            return prefix
+            return prefix.resolve()  # pixiw's is a link to the newest build: what runs stays in the one it began in
     raise SetupError(
         f"the environment {name!r} has not been built",
         where=str(workspace.path),

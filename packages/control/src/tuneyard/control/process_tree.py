@@ -15,6 +15,7 @@ import os
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -97,20 +98,28 @@ def become_subreaper() -> bool:
     return ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
 
 
-def reap(besides: int = 0) -> None:
-    """Collect adopted processes that have ended, but not the child `besides`, whose exit code is still wanted."""
+def collect(child: subprocess.Popen[bytes] | None = None) -> None:
+    """Collect the processes that have ended: the adopted ones at once, `child` by way of its own `poll`."""
+    if child is not None:
+        child.poll()
     while hasattr(os, "waitid"):
         try:
             ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
         except ChildProcessError:
             return
-        if ended is None or ended.si_pid == besides:
+        if ended is None or (child is not None and ended.si_pid == child.pid and child.returncode is None):
             return
         os.waitpid(ended.si_pid, 0)
 
 
 def end_tree(
-    run_id: str, attempt: int, group: int = 0, *, grace: float = 0.0, patience: float = 10.0, besides: int = 0
+    run_id: str,
+    attempt: int,
+    group: int = 0,
+    *,
+    child: subprocess.Popen[bytes] | None = None,
+    grace: float = 0.0,
+    patience: float = 10.0,
 ) -> list[int]:
     """Kill every process of an attempt that is left, and those they start meanwhile.
 
@@ -118,9 +127,9 @@ def end_tree(
         run_id: the run.
         attempt: number of the attempt.
         group: process group of its worker; used only where there is no /proc.
+        child: this process's own child among them, whose exit code is wanted.
         grace: seconds in which they may still end by themselves.
         patience: seconds after which it gives up on processes that the system will not end.
-        besides: a child whose exit code is still wanted; see `reap`.
 
     Returns the ids of those that are still there.
     """
@@ -134,7 +143,7 @@ def end_tree(
             signal_all(left, signal.SIGKILL)
         time.sleep(pause)
         pause = min(0.1, pause * 1.5)
-        reap(besides)
+        collect(child)
     return left
 
 

@@ -26,7 +26,7 @@ from tuneyard.control import endings
 from tuneyard.control.devices import VISIBLE_VARIABLE, threads_per_slot
 from tuneyard.control.environments import WorkerStart, cannot_start, raised_error, worker_start
 from tuneyard.control.leases import POLL_SECONDS, Lease, lease
-from tuneyard.control.process_tree import Guarded, end_tree, reap, run_guarded
+from tuneyard.control.process_tree import Guarded, collect, end_tree, run_guarded
 from tuneyard.control.record import Record, claim
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.errors import SetupError
@@ -138,7 +138,7 @@ class Supervisor:
         with self._started(preparation) as process:
             while process.poll() is None:
                 self._stop_if_asked()
-                self._pause(process.pid)
+                self._pause(process)
         if process.returncode != 0:
             raise raised_error(_error_said(self.attempt.stdout, said)) or WorkerEnded(
                 process.returncode, "the preparation of the data"
@@ -192,7 +192,7 @@ class Supervisor:
                     process.terminate()
             elif time.monotonic() >= kill_at or self._asked_to_hurry():
                 break
-            self._pause(process.pid)
+            self._pause(process)
             if warm_at and time.monotonic() > warm_at:
                 warm_at = _import_what_an_ending_needs()
         return stopped, asked_at
@@ -234,9 +234,8 @@ class Supervisor:
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
         finished = process.returncode is not None and self.attempt.result.exists()
-        left = end_tree(
-            self.run.id, self.attempt.number, process.pid, grace=STRAY_GRACE if finished else 0.0, besides=process.pid
-        )
+        grace = STRAY_GRACE if finished else 0.0
+        left = end_tree(self.run.id, self.attempt.number, process.pid, child=process, grace=grace)
         if left:
             print(f"the system does not end these processes: {left}", file=sys.stderr)
         else:
@@ -245,7 +244,7 @@ class Supervisor:
 
     # Waiting
 
-    def _pause(self, child: int = 0) -> None:
+    def _pause(self, child: subprocess.Popen[bytes] | None = None) -> None:
         """Sleep until something may have changed: a child's end, a signal, or the time to look for a request."""
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
@@ -255,7 +254,7 @@ class Supervisor:
         ready, _, _ = select.select([self._wakeup], [], [], POLL_SECONDS)
         if ready:
             os.read(self._wakeup, 4096)
-        reap(besides=child)
+        collect(child)
 
     def _stop_if_asked(self) -> None:
         reason = self._reason_to_stop()
