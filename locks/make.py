@@ -72,32 +72,32 @@ def without_cpu_builds(launcher: Any, env: Any) -> list[str]:
     return [f"{name}!={pin}+cpu" for name, pin in pins if pin] if "cuda" in env.platform else []
 
 
-def locked(launcher: Any, env: Any) -> list[str]:
-    """The lock's versions of what is not asked for directly."""
+def kept(launcher: Any, env: Any) -> list[list[str]]:
+    """The present lock's versions, to be kept: all of them, or those not asked for directly, or none."""
     if not Path(env.lock).exists():
-        return []
+        return [[]]
     direct = {launcher.name_and_pin(requirement)[0] for _, requirement in launcher.asked_for(env)}
-    return [f"{name}=={version}" for name, version in launcher.lock_versions(env).items() if name not in direct]
+    versions = launcher.lock_versions(env).items()
+    everything = [f"{name}=={version}" for name, version in versions]
+    return [everything, [f"{name}=={version}" for name, version in versions if name not in direct], []]
 
 
 def resolve(launcher: Any, env: Any, upgrade: bool) -> list[str]:
-    """The lock's lines: near the present ones if they still fit, from pip's own indexes if those suffice.
+    """The lock's lines: as near the present ones as still fits, from pip's own indexes if those suffice.
 
     uv's own way of keeping versions, an output file that exists, looks into the first index that has a version, even
     if that index has no file for the platform.
     """
     named = {spec["index"] for spec in launcher.dependencies(env).values() if "index" in spec}
     indexes = [part for index in sorted(named) for part in ("--index", index)]
-    kept = [] if upgrade else locked(launcher, env)
-    attempts = [(kept, []), ([], [])] if kept else [([], [])]
-    if indexes:
-        attempts += [(kept, indexes) for kept, _ in attempts]
     complaint = ""
-    for constraints, options in attempts:
-        done = compile_lock(launcher, env, [*constraints, *without_cpu_builds(launcher, env)], options)
-        if done.returncode == 0:
-            return [line for line in done.stdout.splitlines() if re.fullmatch(r"[a-z0-9-]+==\S+", line)]
-        complaint = done.stderr
+    for options in ([], indexes) if indexes else ([],):
+        for versions in [[]] if upgrade else kept(launcher, env):
+            constraints = [*versions, *without_cpu_builds(launcher, env)]
+            done = compile_lock(launcher, env, constraints, options)
+            if done.returncode == 0:
+                return [line for line in done.stdout.splitlines() if re.fullmatch(r"[a-z0-9-]+==\S+", line)]
+            complaint = done.stderr
     sys.exit(f"uv could not resolve environment {env.name!r} for {env.platform}:\n{complaint}")
 
 
