@@ -116,7 +116,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def add_llama3_tokens(model: Path) -> None:
-    """Give the tiny model's tokenizer the tokens of the llama3 template, in the place of bytes that text never holds."""
+    """Give the tiny model's tokenizer the tokens of the llama3 template in place of bytes that no text has."""
     path = model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     names = ["<|begin_of_text|>", "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|eom_id|>"]

@@ -171,7 +171,11 @@ def test_everything_is_compiled_where_bytecode_is_not_written(workshop: Workshop
     done = workshop.run("install", "-e", "extra", PYTHONDONTWRITEBYTECODE="1")
     assert done.returncode == 0, done.stderr
     assert list((workshop.root / ".pixi/uv/extra").glob("lib/*/site-packages/leaf/__pycache__/*.pyc"))
-    assert list((workshop.root / "packages/tiny/src/tiny/__pycache__").glob("*.pyc"))
+    (compiled,) = (workshop.root / "packages/tiny/src/tiny/__pycache__").glob("*.pyc")
+    before = compiled.read_bytes()
+    (workshop.root / "packages/tiny/src/tiny/__init__.py").write_text("changed = True\n")
+    workshop.run("install", "-e", "extra", PYTHONDONTWRITEBYTECODE="1")
+    assert compiled.read_bytes() != before
 
 
 def test_what_was_built_needs_no_index(built: Workshop) -> None:

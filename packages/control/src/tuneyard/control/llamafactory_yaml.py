@@ -8,9 +8,12 @@ from typing import Any
 
 from tuneyard.control.anchors import anchored, existing
 from tuneyard.control.datasets import INFORMATION, read_information
+from tuneyard.control.overrides import Override
 from tuneyard.core.errors import RequestError, unknown
 
 NOTE = "a LLaMA-Factory YAML: its outputs go to the run folder, not to output_dir"
+
+DATASET_KEYS = ("dataset", "eval_dataset")
 
 _OURS = frozenset({"engine", "model", "tasks"})
 _MEDIA = frozenset({"images", "videos", "audios"})
@@ -40,13 +43,22 @@ def lift(given: dict[str, Any], bases: Sequence[Path], where: str) -> tuple[dict
     if adapter := rest.pop("adapter_name_or_path", None):
         spec["adapter"] = _one_adapter(adapter, where)
     folder = rest.pop("dataset_dir", None)
-    for key in ("dataset", "eval_dataset"):
+    for key in DATASET_KEYS:
         if names := _names(rest.pop(key, None)):
             spec[key] = [_source(name, folder, bases, where) for name in names]
     if (seed := rest.pop("seed", None)) is not None:
         spec["seed"] = seed
     spec["engine"] = {**_media(spec, rest), **rest}
     return anchored(spec, bases), [NOTE]
+
+
+def as_llamafactory(override: Override) -> Override:
+    """A change to such a file: datasets go by LLaMA-Factory's names, unless a path of the user's is there."""
+    if override.keys[0] not in DATASET_KEYS:
+        return override
+    given, absolute = (v if isinstance(v, list) else [v] for v in (override.given, override.value))
+    names = [a if a is not None and Path(str(a)).exists() else g for g, a in zip(given, absolute, strict=True)]
+    return Override(override.keys, names)
 
 
 def _refuse(given: dict[str, Any], where: str) -> None:

@@ -174,7 +174,8 @@ def check_adapter(adapter: Path, model: ModelRef, hub: Hub, where: str) -> None:
     folder, named = _folder_of(model, hub), _folder_named(base, hub)
     if base == model.reference:
         return
-    if model.path is None and HUB_ID.match(base):
+    from_hub = HUB_ID.match(base) is not None
+    if from_hub and (model.path is None or model.reference.startswith("builtin:")):
         raise _other_base(adapter, base, model, where)
     if folder is None:
         return  # a base that is still to be downloaded: the worker's library will compare
@@ -183,11 +184,7 @@ def check_adapter(adapter: Path, model: ModelRef, hub: Hub, where: str) -> None:
             raise _other_base(adapter, base, model, where)
         return
     shapes = fit(adapter, folder, where)
-    if (
-        shapes.reason
-        or (base and not shapes.fitting)
-        or (HUB_ID.match(base) and model.reference.startswith("builtin:"))
-    ):
+    if shapes.reason or (base and not shapes.fitting):
         raise _other_base(adapter, base or "unknown", model, where, shapes.reason)
 
 

@@ -29,10 +29,13 @@ _OVERRIDE = re.compile(r"([A-Za-z_][\w-]*(?:\.[\w-]+)*)=(.*)", re.DOTALL)
 
 @dataclass(frozen=True)
 class Override:
-    """One change to a spec; paths in the value are absolute already."""
+    """One change to a spec."""
 
     keys: Keys
     value: Any
+    """With absolute paths."""
+    given: Any = None
+    """The value as it was given."""
 
     @property
     def name(self) -> str:
@@ -65,7 +68,11 @@ def parse_words(words: Iterable[str], base: Path) -> tuple[str | None, list[Over
 def parse_override(name: str, text: str, base: Path) -> Override:
     """`name=text`, with `text` read as YAML unless it names a file: paths need no quotes, whatever is in them."""
     keys = tuple(name.split("."))
-    return Override(keys, anchored(_value(keys, text, base), [base], keys))
+    return _anchored(keys, _value(keys, text, base), base)
+
+
+def _anchored(keys: Keys, given: Any, base: Path) -> Override:
+    return Override(keys, anchored(given, [base], keys), given)
 
 
 def _value(keys: Keys, text: str, base: Path) -> Any:
@@ -86,8 +93,7 @@ def _names_file(text: str, base: Path) -> bool:
 
 def from_fields(fields: dict[str, Any], base: Path) -> list[Override]:
     """Overrides from Python values, as `train(spec, seed=1, **{"engine.lora_rank": 8})` gives them."""
-    named = {tuple(name.split(".")): value for name, value in fields.items()}
-    return [Override(keys, anchored(_plain(value), [base], keys)) for keys, value in named.items()]
+    return [_anchored(tuple(name.split(".")), _plain(value), base) for name, value in fields.items()]
 
 
 def _plain(value: Any) -> Any:

@@ -22,8 +22,8 @@ POLL_SECONDS = 0.1
 QUIET_SECONDS = 10.0
 """Elsewhere than on a terminal, a line comes at most this often …"""
 
-STEP_SHARE = 0.1
-"""… or whenever this share of the work is done."""
+SHARES = 10
+"""… or whenever another tenth of the work is done."""
 
 BAR_WIDTH = 24
 
@@ -94,7 +94,7 @@ class PlainLines:
         self._clock = clock
         self._phase = ""
         self._told_at = -QUIET_SECONDS
-        self._told_share = 0.0
+        self._told_share = 0
 
     def update(self, status: RunStatus, waits: str | None, events: list[dict[str, Any]]) -> None:
         phase = phase_text(status, waits, since=False)
@@ -111,8 +111,8 @@ class PlainLines:
             self.write(progress_text(latest) or "")
 
     def _is_due(self, event: dict[str, Any]) -> bool:
-        share = event["step"] / event["total"] if event.get("total") else 0.0
-        due = self._clock() - self._told_at >= QUIET_SECONDS or share - self._told_share >= STEP_SHARE
+        share = SHARES * event["step"] // event["total"] if event.get("total") else 0
+        due = self._clock() - self._told_at >= QUIET_SECONDS or share > self._told_share
         if due:
             self._told_at, self._told_share = self._clock(), share
         return due

@@ -14,7 +14,7 @@ from tuneyard.control.code_refs import resolve_code
 from tuneyard.control.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_nulls
 from tuneyard.control.environments import engine_schema
 from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
-from tuneyard.control.llamafactory_yaml import is_llamafactory, lift
+from tuneyard.control.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
 from tuneyard.control.overrides import Override, apply
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
@@ -102,12 +102,11 @@ def _lifted(
     given: dict[str, Any], base: Path, overrides: Sequence[Override], where: str
 ) -> tuple[dict[str, Any], list[str]]:
     """A LLaMA-Factory YAML with overrides by its own names before it is lifted, and by ours afterwards."""
-    own = {*TrainSpec.model_fields} - {"dataset", "eval_dataset", "seed"}
-    before = [o for o in overrides if o.keys[0] not in own]
+    own = {*TrainSpec.model_fields} - {*DATASET_KEYS, "seed"}
     after = [o for o in overrides if o.keys[0] in own]
-    content = apply(given, before)
+    content = apply(given, [as_llamafactory(o) for o in overrides if o.keys[0] not in own])
     if any(override.keys == ("model",) for override in after):
-        content.setdefault("model_name_or_path", "to be replaced")
+        content.setdefault("model_name_or_path", "builtin:tiny")  # whatever stands there is replaced
     mapping, notes = lift(content, [base, standing_folder()], where)
     return apply(mapping, after), notes
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import os
+import re
 import sys
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -36,6 +37,7 @@ AT_ONCE = 500
 """Lines that are parsed together; few enough that their rows stay in the processor's cache."""
 
 _VALUES = methodcaller("values")
+_NAME_ENDS = re.compile(b'":').findall  # twice as quick as bytes.count, which is slow with two characters
 
 
 @dataclass
@@ -53,10 +55,6 @@ class Block:
     """Line within the block and reason of the first row that was left out."""
     broken: tuple[int, str, bytes] | None = None
     """Line within the block, reason, and text of the first row that cannot be used."""
-
-    def data(self, path: Path) -> bytes:
-        """What is to be written."""
-        return read_span(path, self.span) if self.changed is None else self.changed
 
 
 def spans(path: Path) -> Iterator[Span]:
@@ -157,7 +155,7 @@ def project_block(path: Path, span: Span, projection: Projection, plain: tuple[s
 def _all_plain(data: bytes, lines: list[bytes], plain: tuple[str, ...]) -> Watched | None:
     """What is known of the block's rows where none of them needs a change; None where one does."""
     # A column that stands twice in a line counts once in its row, and Arrow refuses the file.
-    if data.count(b'":') != len(plain) * len(lines) and not all(_once_each(line, plain) for line in lines):
+    if len(_NAME_ENDS(data)) != len(plain) * len(lines) and not all(_once_each(line, plain) for line in lines):
         return None
     rows: list[Row] | None = None
     first: Watched | None = None

@@ -216,7 +216,10 @@ class DatasetFolder:
         self, path: Path, projection: Projection, file: RowFile, made: _Made, reasons: list[str]
     ) -> None:
         for block in blocks.project_blocks(path, projection, self.processes):
-            file.write(block.data(path), block.watched)
+            if block.changed is None:
+                file.copy(path, *block.span, block.watched)
+            else:
+                file.write(block.changed, block.watched)
             made.read += block.watched.rows + block.left_out
             made.left_out += block.left_out
             made.as_it_was = made.as_it_was and block.changed is None

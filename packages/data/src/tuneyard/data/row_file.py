@@ -19,6 +19,7 @@ from typing import Any
 
 import orjson
 
+from tuneyard.core.errors import RequestError
 from tuneyard.core.files import explain_os_error, sha256_of_file
 
 Row = dict[str, Any]
@@ -28,6 +29,9 @@ PIECE = 4 << 20
 of ours."""
 
 ROWS_AT_ONCE = 1000
+
+COPY_BYTES = 256 << 10
+"""How much is copied at once: what fits into the processor's cache is read, hashed and written from there."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T][\d:.,Z+-]*)?\Z")
 """Wider than what Arrow takes for a timestamp."""
@@ -134,6 +138,7 @@ class RowFile:
         self._digest = hashlib.sha256()
         self._size = 0
         self._finished = False
+        self._buffer = bytearray(COPY_BYTES)
         self._file = _on_disk(path, lambda: open(path, "xb", buffering=0))  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> RowFile:
@@ -146,9 +151,28 @@ class RowFile:
 
     def write(self, data: bytes, watched: Watched) -> None:
         """Append whole lines, and what is known of them."""
+        self._append(memoryview(data))
+        self.watched.add(watched)
+
+    def _append(self, data: memoryview) -> None:
         self._digest.update(data)
-        _on_disk(self.path, lambda: _write_all(self._file, data))
         self._size += len(data)
+        try:
+            while data:
+                data = data[self._file.write(data) :]
+        except OSError as error:
+            raise explain_os_error(error, self.path) from error
+
+    def copy(self, path: Path, start: int, end: int, watched: Watched) -> None:
+        """Append the bytes of another file from `start` to `end`, whole lines too."""
+        with open(path, "rb", buffering=0) as file:
+            file.seek(start)
+            while start < end:
+                count = file.readinto(memoryview(self._buffer)[: end - start])
+                if not count:
+                    raise RequestError("the file became shorter while it was read", where=str(path))
+                self._append(memoryview(self._buffer)[:count])
+                start += count
         self.watched.add(watched)
 
     def finish(self, empty: dict[str, Any]) -> Written:
@@ -195,12 +219,6 @@ def write_rows(file: RowFile, rows: Iterable[Row]) -> None:
             held, lines, size = [], [], 0
     if held:
         file.write(b"".join(lines), watch(held))
-
-
-def _write_all(file: Any, data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
 
 
 def _on_disk(path: Path, act: Callable[[], Any]) -> Any:

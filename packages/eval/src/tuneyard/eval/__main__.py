@@ -3,24 +3,15 @@
 from tuneyard.core.worker import Worker, main
 from tuneyard.eval import verbs
 
+WORKER = Worker(
+    "eval",
+    run=verbs.run,
+    arguments=verbs.arguments,
+    schema=verbs.schema,
+    fingerprint=verbs.fingerprint,
+    check=verbs.check,
+    distributions=verbs.DISTRIBUTIONS,
+)
+
 if __name__ == "__main__":
-    main(
-        Worker(
-            "eval",
-            run=verbs.run,
-            arguments=verbs.arguments,
-            schema=verbs.schema,
-            fingerprint=verbs.fingerprint,
-            check=verbs.check,
-            distributions=(
-                "lm-eval",
-                "inspect-ai",
-                "inspect-evals",
-                "torch",
-                "transformers",
-                "tokenizers",
-                "peft",
-                "datasets",
-            ),
-        )
-    )
+    main(WORKER)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def task_file(task: Path, folder: Path) -> str:
     Raises:
         RequestError: a file is missing, empty or broken; with the line.
     """
-    files = {split: str(_checked(folder, split)) for split in SPLITS}
+    files = {split: glob.escape(str(_checked(folder, split))) for split in SPLITS}  # `datasets` reads them as patterns
     overrides = {
         "include": str(task),
         "dataset_path": "json",

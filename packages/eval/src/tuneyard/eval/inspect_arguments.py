@@ -29,7 +29,19 @@ OWNED = {
 }
 """Inspect's keys that the spec has a field for, and that field."""
 
-OURS = ("log_dir", "log_format", "log_header_only", "display", "trace", "ctl_server", "acp_server", "model_args")
+OURS = (
+    "log_dir",
+    "log_format",
+    "log_header_only",
+    "log_samples",
+    "run_samples",
+    "display",
+    "trace",
+    "ctl_server",
+    "acp_server",
+    "model_args",
+    "model_base_url",
+)
 """Keys of `eval` that the worker needs for itself."""
 
 OF_PROVIDER = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from inspect_ai.model import Model, get_model
@@ -28,8 +29,9 @@ def load(
         SetupError: CUDA, bitsandbytes or the hub is missing.
     """
     models.require_quantization(spec)
+    named = spec.engine.get("tokenizer_path")
     encoding = tokens.choose(
-        source,
+        replace(source, weights=named, adapter=None, revision=None) if named else source,
         training,
         apply_chat_template=spec.apply_chat_template,
         allow_mismatch=spec.allow_token_mismatch,

@@ -76,21 +76,23 @@ def _named(
         raise RequestError(f"the task {task.task!r} takes no arguments", where="tasks", way_out=way_out)
     if task.path is not None:
         return _of_path(Path(task.path))
-    if include is not None and task.task in library.names_in(include):
-        return [Named(task.task, folder=include, needs_all=True)]
+    if include is not None and task.task in (within := library.read_folder(include)).names:
+        return [Named(task.task, folder=include, needs_all=within.needs_all)]
     return [_of_entry(entry, spec.data) for entry in library.find(task.task)]
 
 
 def _of_path(path: Path) -> list[Named]:
     if path.is_dir():
-        return [Named(name, folder=path, needs_all=True) for name in library.names_in(path)]
+        within = library.read_folder(path)
+        return [Named(name, folder=path, needs_all=within.needs_all) for name in within.names]
     if not path.is_file():
         raise RequestError("no such task file or folder", where=str(path))
     config = library.read_config(path)
-    if not isinstance(config.get("task"), str | list) and "group" not in config:
+    if "group" in config:  # lm-eval loads a group by its name alone
+        return [Named(config["group"], folder=path.parent, needs_all=library.read_folder(path.parent).needs_all)]
+    if not isinstance(config.get("task"), str):
         raise RequestError("names no task (`task: NAME`)", where=str(path))
-    group = "group" in config or isinstance(config.get("task"), list)
-    return [Named(str(path), file=path, folder=path.parent if group else None, needs_all=group)]
+    return [Named(str(path), file=path)]
 
 
 def _of_entry(entry: library.Entry, data: str | None) -> Named:
@@ -125,8 +127,10 @@ def load(spec: EvalSpec, source: Source | None, trained: RunFolder | None, folde
     told = {**(arguments.of_model(spec, source, None) if source else {}), **(for_manager.get("metadata") or {})}
     asked = Asked(library.task_manager(told))
     for task in named(spec, trained, asked.notes):
+        if task.folder is not None:
+            library.register_folder(asked.manager, task.folder)
         if task.needs_all:
-            library.register(asked.manager, task.folder)
+            library.register_all(asked.manager)
         asked.tasks += _loaded(asked.manager, task, folder)
         asked.named.append(command_name(task, folder))
     _refuse_twice(asked)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from lm_eval.api.model import LM
@@ -18,6 +19,14 @@ from tuneyard.eval import model as models
 from tuneyard.eval import tokens
 from tuneyard.eval.load_errors import explained
 from tuneyard.eval.model import Source
+
+TOKENIZER_OPTIONS = {
+    "trust_remote_code": "trust_remote_code",
+    "add_bos_token": "add_bos_token",
+    "use_fast_tokenizer": "use_fast",
+    "subfolder": "subfolder",
+}
+"""HFLM's arguments that it hands on to the tokenizer, and what they are called there."""
 
 _HFLM: Any = HFLM  # its decorator hides the class from type checkers
 
@@ -66,12 +75,13 @@ def load(
     assert source is not None
     models.require_quantization(spec)
     given = arguments.of_model(spec, source, models.device(spec))
+    named = {"weights": given["tokenizer"], "adapter": None, "revision": None} if "tokenizer" in given else {}
     encoding = tokens.choose(
-        source,
+        replace(source, **named),
         training,
         apply_chat_template=spec.apply_chat_template,
         allow_mismatch=spec.allow_token_mismatch,
-        **{k: given[k] for k in ("trust_remote_code", "add_bos_token") if k in given},
+        **{TOKENIZER_OPTIONS[k]: v for k, v in given.items() if k in TOKENIZER_OPTIONS},
     )
     notes += encoding.notes
     for warning in encoding.warnings:

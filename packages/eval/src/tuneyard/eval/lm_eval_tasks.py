@@ -123,23 +123,35 @@ def _entry(name: str, kind: str, path: str | None, tags: list[str]) -> Entry:
     return Entry(name, kind, Path(path) if path else None, tuple(tags))
 
 
-def register(manager: TaskManager, folder: Path | None = None) -> None:
-    """Tell the manager of every task that lm-eval brings, and of those in `folder`, which win over them.
-
-    A group or tag needs this: its members may lie anywhere.
-    """
+def register_all(manager: TaskManager) -> None:
+    """Tell the manager of every task that lm-eval brings, as a group or tag of them needs; what it knows stays."""
     from lm_eval.tasks._index import Entry as LibraryEntry
-    from lm_eval.tasks._index import Kind, TaskIndex
+    from lm_eval.tasks._index import Kind
 
-    manager.task_index.update(
-        {e.name: LibraryEntry(e.name, Kind[e.kind], e.path, tags=set(e.tags)) for e in index().values()}
-    )
-    if folder is not None:
-        manager.task_index.update(TaskIndex.build([folder]))
+    for entry in index().values():
+        known = LibraryEntry(entry.name, Kind[entry.kind], entry.path, tags=set(entry.tags))
+        manager.task_index.setdefault(entry.name, known)
 
 
-def names_in(folder: Path) -> list[str]:
-    """The tasks that the YAML files of a folder define; groups stand for their members.
+def register_folder(manager: TaskManager, folder: Path) -> None:
+    """Tell the manager of the tasks in a folder; they win over those of the same name that it knows."""
+    from lm_eval.tasks._index import TaskIndex
+
+    manager.task_index.update(TaskIndex.build([folder]))
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What the YAML files of a folder define."""
+
+    names: list[str]
+    """Groups, and the tasks that are in none of them."""
+    needs_all: bool
+    """Whether a group has members that are not in the folder."""
+
+
+def read_folder(folder: Path) -> Folder:
+    """The tasks that the YAML files of a folder define; a group stands for its members.
 
     Raises:
         RequestError: no YAML file, one that cannot be read, or none that defines a task.
@@ -156,13 +168,23 @@ def names_in(folder: Path) -> list[str]:
     tasks = [name for name, entry in found.items() if entry.kind in (Kind.TASK, Kind.PY_TASK)]
     if not tasks and not groups:
         raise RequestError("no file in it names a task (`task: NAME`)", where=str(folder))
-    inside = {str(member) for group in groups for member in _members(found[group].cfg or {})}
-    return [*groups, *(task for task in tasks if task not in inside)]
+    members = {member for group in groups for member in _members(found[group].cfg or {})}
+    names = [name for name in (*groups, *tasks) if name not in members]
+    return Folder(names, needs_all=not members <= set(found))
 
 
-def _members(config: dict[str, Any]) -> list[Any]:
-    listed = config.get("task") or []
-    return [m.get("task") if isinstance(m, dict) else m for m in listed] if isinstance(listed, list) else []
+def _members(config: dict[str, Any]) -> set[str]:
+    """The tasks and groups that a group names, those of groups written out inside it too."""
+    found: set[str] = set()
+    listed = config.get("task")
+    for member in listed if isinstance(listed, list) else []:
+        if isinstance(member, str):
+            found.add(member)
+        elif "group" in member:
+            found |= _members(member) or {member["group"]}
+        else:
+            found.add(str(member.get("task")))
+    return found
 
 
 def read_config(file: Path) -> dict[str, Any]:
@@ -186,9 +208,23 @@ def load(manager: TaskManager, asked: str | dict[str, Any], where: str) -> list[
     """
     with explained(where):
         loaded = manager.load([asked])
+    for task in loaded["tasks"].values():
+        _refuse_unknown_metric(task, where)
     groups, map_ = loaded.get("groups", {}), loaded.get("group_map", {})
     members = set(chain.from_iterable(map_.values()))
     return [item for item in chain(groups.values(), loaded["tasks"].values()) if _name(item) not in members]
+
+
+def _refuse_unknown_metric(task: Any, where: str) -> None:
+    """lm-eval only logs an unknown metric, and fails when the first response is scored."""
+    functions = getattr(task, "_metric_fn_list", {})
+    if getattr(task.config, "process_results", None) is not None:
+        return
+    for name, function in functions.items():
+        if function is None:
+            from lm_eval.api.registry import METRIC_REGISTRY
+
+            raise unknown("metric", name, METRIC_REGISTRY, where=where)
 
 
 def _name(item: Any) -> str:

@@ -18,10 +18,19 @@ def explained(weights: str, adapter: str | None) -> Iterator[None]:
         RequestError: the adapter is for another base, or the weights cannot be read.
         SetupError: the hub cannot be reached, or memory ran out.
     """
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    broken = (SafetensorError, UnpicklingError, EOFError)
     try:
         yield
     except TuneyardError:
         raise
+    except broken as error:
+        message = f"its weights cannot be read: {first_line(str(error)) or type(error).__name__}"
+        way_out = "the file is broken, as by a download or save that was cut short: get it anew"
+        raise RequestError(message, where=weights, way_out=way_out) from error
     except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
         raise _explain(error, weights, adapter) from error
 

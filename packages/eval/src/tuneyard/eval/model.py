@@ -131,7 +131,8 @@ def _refuse_architecture(config: Path) -> None:
     except (json.JSONDecodeError, AttributeError) as error:
         raise RequestError(f"is not a model configuration: {error}", where=str(config)) from error
     for name in architectures:
-        if name.endswith(NO_ANSWER) or (name.endswith("Model") and len(architectures) == 1):
+        bare = name.endswith("Model") and "LMHead" not in name  # as GPT2LMHeadModel, which does write
+        if name.endswith(NO_ANSWER) or bare:
             raise _no_text(str(config.parent), f"a {name}, which writes no text")
 
 

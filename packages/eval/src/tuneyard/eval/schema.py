@@ -8,10 +8,7 @@ from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
 from tuneyard.core.worker import installed
-from tuneyard.eval import inspect_arguments, lm_eval_arguments
-
-DISTRIBUTIONS = ("lm-eval", "inspect-ai", "inspect-evals", "transformers", "tokenizers", "peft", "torch", "datasets")
-"""The packages whose versions decide a result, the one that names the keys first."""
+from tuneyard.eval import inspect_arguments, lm_eval_arguments, verbs
 
 
 def schema() -> dict[str, Any]:
@@ -25,7 +22,7 @@ def schema() -> dict[str, Any]:
     }
     return {
         "keys": {**one, **other, **both},
-        "versions": {name: found[name] for name in DISTRIBUTIONS if name in found},
+        "versions": {name: found[name] for name in verbs.DISTRIBUTIONS if name in found},
     }
 
 

@@ -12,6 +12,9 @@ from tuneyard.core.specs import EvalSpec, Spec
 from tuneyard.core.worker import Job
 from tuneyard.eval.tasks import framework_of
 
+DISTRIBUTIONS = ("lm-eval", "inspect-ai", "inspect-evals", "transformers", "tokenizers", "peft", "torch", "datasets")
+"""The packages whose versions decide a result, the one that names most keys first."""
+
 # As lm-eval's own command sets it: without it, tokenizers warn of every fork.
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
