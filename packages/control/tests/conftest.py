@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tuneyard.control import launch
+from tuneyard.control.index import run_ids
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder, RunStatus, create_run
@@ -216,5 +217,5 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]
     monkeypatch.chdir(folder)
     workspace = Workspace(folder)
     yield workspace
-    for name in os.listdir(workspace.runs) if workspace.runs.is_dir() else []:
+    for name in run_ids(workspace.runs):
         Place(workspace, [RunFolder(workspace.runs / name)]).clean_up()

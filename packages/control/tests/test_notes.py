@@ -319,6 +319,6 @@ def test_a_lock_that_is_never_given_back_ends_in_an_error(
     workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notes, "LOCK_SECONDS", 0.1)
-    with notes._turn(workspace), pytest.raises(SetupError, match="lock of the notes"):
+    with notes._turn(workspace), pytest.raises(SetupError, match="has held this lock"):
         record_change(workspace, "x")
     assert record_change(workspace, "x").added

@@ -10,24 +10,23 @@ been moved. All else in both files, a person's own edits among it, is left byte 
 
 from __future__ import annotations
 
-import fcntl
 import glob
 import hashlib
 import os
 import re
 import stat
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tuneyard.control.paths import inside
 from tuneyard.control.sections import as_item, as_text, insert_items, items, remove_items, set_items
+from tuneyard.control.turns import turn
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
-from tuneyard.core.files import explain_os_error, write_atomically
+from tuneyard.core.files import write_atomically
 from tuneyard.core.masking import mask_secrets
 from tuneyard.core.run_folder import find_run
 
@@ -262,34 +261,5 @@ def _mark(entry: bytes) -> bytes:
     return hashlib.sha256(entry).hexdigest().encode()
 
 
-@contextmanager
-def _turn(workspace: Workspace) -> Iterator[int]:
-    """Hold the lock of the notes. The system gives it back when its holder ends, however he ends."""
-    path = _lock_file(workspace)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise explain_os_error(error, path) from error
-    try:
-        with suppress(PermissionError):
-            os.fchmod(descriptor, 0o666)  # whoever shares the workspace shares the lock
-        _wait_for(descriptor, path)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _wait_for(descriptor: int, path: Path) -> None:
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise SetupError(
-                    f"another process has held the lock of the notes for {LOCK_SECONDS:.0f} s",
-                    where=str(path),
-                    way_out=f"see who has it: fuser {path}",
-                ) from None
-            time.sleep(0.005)
+def _turn(workspace: Workspace) -> AbstractContextManager[int]:
+    return turn(_lock_file(workspace), LOCK_SECONDS)

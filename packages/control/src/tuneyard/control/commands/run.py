@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-import tempfile
 from argparse import Namespace
-from pathlib import Path
-from typing import Any
 
 from tuneyard.control import launch
 from tuneyard.control.anchors import standing_folder
 from tuneyard.control.commands.arguments import Arguments
 from tuneyard.control.commands.follow import follow, started
 from tuneyard.control.defaults import default_request
-from tuneyard.control.environments import ask_worker, environment_prefix
+from tuneyard.control.environments import environment_prefix
 from tuneyard.control.overrides import parse_words
 from tuneyard.control.progress import Signals
 from tuneyard.control.request import Request, create, read_request
 from tuneyard.control.resolve import Resolved
+from tuneyard.control.starting import library_arguments
 from tuneyard.control.summary import say
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.errors import RequestError, SetupError
-from tuneyard.core.files import write_json
 from tuneyard.core.run_folder import find_run
 
 LATER = ("serve", "generate")
@@ -73,6 +70,8 @@ def _refuse_later_kinds(kind: str | None) -> None:
 
 def _request(workspace: Workspace, options: Namespace) -> Request:
     spec, overrides = parse_words(options.words, standing_folder())
+    if options.task and options.kind == "train":
+        raise RequestError(f"--task {options.task} evaluates", way_out="--kind eval")
     if spec is None:
         return default_request(workspace, options.kind, options.task, overrides)
     if options.task:
@@ -85,7 +84,7 @@ def _request(workspace: Workspace, options: Namespace) -> Request:
 def _dry_run(workspace: Workspace, resolved: Resolved, as_json: bool) -> int:
     """Print what would be done; nothing is started and nothing left."""
     spec = resolved.spec.model_dump(mode="json")
-    library = _library_arguments(workspace, resolved)
+    library = library_arguments(workspace, resolved)
     if as_json:
         print(json.dumps({"spec": spec, "library": library, "notes": resolved.notes}, indent=2, ensure_ascii=False))
         return 0
@@ -99,10 +98,3 @@ def _dry_run(workspace: Workspace, resolved: Resolved, as_json: bool) -> int:
     for note in library.get("notes") or []:
         print(f"# note: {note}", file=sys.stderr)
     return 0
-
-
-def _library_arguments(workspace: Workspace, resolved: Resolved) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="tuneyard-") as folder:
-        path = Path(folder) / "spec.json"
-        write_json(path, resolved.spec.model_dump(mode="json"))
-        return ask_worker(workspace, resolved.spec.kind, "arguments", str(path), extra=resolved.variables)
