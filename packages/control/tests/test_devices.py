@@ -91,6 +91,14 @@ def test_whatever_the_variable_holds_the_pool_is_a_part_of_what_there_is(visible
     assert all(device in CARDS or device.startswith("MIG-") for device in chosen)
 
 
+def test_a_gpu_is_called_by_its_number_on_the_machine_whatever_bounds_the_pool(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert devices.title(devices.gpus()[0]) == "GPU 3"
+    assert devices.title("MIG-6d3f") == "MIG-6d3f"
+
+
 def test_a_run_gets_one_gpu_where_there_is_one(four_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
     assert devices.resolve_gpus(None) == 1
     assert devices.resolve_gpus("all") == 4

@@ -60,10 +60,12 @@ def test_the_run_outlives_who_started_it_and_leaves_him_no_child(place: Place) -
     assert place.finish(run)["status"] == "succeeded"
 
 
-def test_variables_for_the_worker_reach_it(place: Place) -> None:
-    run = place.make("note('offline', os.environ['HF_HUB_OFFLINE'])")
+def test_variables_for_the_worker_reach_it_and_the_preparation_of_its_data(place: Place) -> None:
+    prepare = "(run / 'while preparing').write_text(os.environ['HF_HUB_OFFLINE'])"
+    run = place.make("note('while training', os.environ['HF_HUB_OFFLINE'])", kind="train", prepare=prepare)
     launch.start(place.workspace, run, {"HF_HUB_OFFLINE": "1"})
-    assert place.noted(run, "offline") == "1"
+    assert place.noted(run, "while training") == "1"
+    assert place.noted(run, "while preparing") == "1"
 
 
 def test_a_supervisor_that_cannot_start_is_told_with_its_last_line(
@@ -128,7 +130,7 @@ time.sleep(600)
     launch.cancel(place.workspace, run, "Ada")
     assert place.finish(run)["status"] == "cancelled"
     assert [pid for pid in pids if place.alive(pid)] == []
-    assert holder("cpu-0") is None
+    place.until(lambda: holder("cpu-0") is None)
 
 
 def test_a_failure_that_the_cancel_brought_about_is_no_failure(place: Place) -> None:

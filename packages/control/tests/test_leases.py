@@ -49,7 +49,7 @@ def test_who_waits_is_told_for_what(folder: Path) -> None:
     first = taken(Request(POOL[:1], 1, "train-a"))
     second, third = Request(POOL[:1], 1, "train-b"), Request(POOL[:1], 1, "train-c")
     assert second.take() is None
-    assert second.obstacle() == "GPU 0, held by train-a"
+    assert second.obstacle() == "GPU-a, held by train-a"
     assert third.take() is None
     assert third.obstacle() == "a GPU, behind train-b"
     first.release()
@@ -187,7 +187,7 @@ def test_two_users_exclude_each_other(folder: Path, monkeypatch: pytest.MonkeyPa
     other = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert other.stdin and other.stdout
-        assert other.stdout.readline() == "None | GPU 0, held by roots\n"
+        assert other.stdout.readline() == "None | GPU-a, held by roots\n"
         again = Request(POOL[:1], 1, "roots second")
         mine.release()
         assert again.take() is None
@@ -195,7 +195,7 @@ def test_two_users_exclude_each_other(folder: Path, monkeypatch: pytest.MonkeyPa
         other.stdin.flush()
         assert other.stdout.readline() == "('GPU-a',)\n"
         assert again.take() is None
-        assert again.obstacle() == "GPU 0, held by nobodys"
+        assert again.obstacle() == "GPU-a, held by nobodys"
         other.kill()
         other.wait()
         taken(again).release()

@@ -74,6 +74,12 @@ def _from_nvidia_smi() -> list[str]:
     return [line.strip() for line in answer.splitlines() if line.startswith("GPU-")]
 
 
+def title(device: str) -> str:
+    """A GPU as a person knows it: `GPU 0`, in `nvidia-smi`'s order; a MIG device by its UUID."""
+    present = _present()
+    return f"GPU {present.index(device)}" if device in present else device
+
+
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

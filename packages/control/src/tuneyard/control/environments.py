@@ -99,6 +99,8 @@ class WorkerStart:
 
     command: list[str]
     variables: dict[str, str]
+    extra: dict[str, str]
+    """The variables among them that concern the hub: the preparation of the data gets them too."""
     folder: str
     """Where it runs: the workspace."""
 
@@ -111,8 +113,13 @@ def worker_start(
     Raises:
         SetupError: its environment has not been built.
     """
-    command = worker_command(workspace, name, *arguments)
-    return WorkerStart(command, worker_environment(workspace, name, extra), str(workspace.path))
+    given = {**_hub_variables(workspace), **(extra or {})}
+    return WorkerStart(
+        command=worker_command(workspace, name, *arguments),
+        variables=worker_environment(workspace, name, given),
+        extra=given,
+        folder=str(workspace.path),
+    )
 
 
 def _path(workspace: Workspace, prefix: Path) -> str:

@@ -104,8 +104,9 @@ def remove(workspace: Workspace, run: RunFolder) -> None:
         SetupError: its files cannot be deleted.
     """
     status = run.status()
-    if not status.ended or _supervised(run):
+    if not status.ended:
         raise RequestError(f"{run.id} is {status.state}", where=str(run.path), way_out=_way_to_end(run, status))
+    _wait_for_supervisor(run)
     users = referring(workspace.runs, run)
     if users:
         raise RequestError(
@@ -258,6 +259,9 @@ def _delete(path: Path) -> None:
     hidden = path.with_name(f".removed-{path.name}-{os.getpid()}")
     try:
         path.rename(hidden)
-        shutil.rmtree(hidden)
     except OSError as error:
         raise explain_os_error(error, path) from error
+    try:
+        shutil.rmtree(hidden)
+    except OSError as error:
+        raise explain_os_error(error, hidden) from error

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.devices import cpu_slots, gpus
+from tuneyard.control.devices import cpu_slots, gpus, title
 from tuneyard.core.errors import SetupError
 from tuneyard.core.files import explain_os_error
 from tuneyard.core.run_folder import host
@@ -115,6 +115,7 @@ class Request:
         """The devices, if it is this request's turn and enough of them are free; never waits."""
         if not self._ticket_stands():
             self._draw()
+        os.utime(self._ticket)  # as `Lease.refresh`
         before = self._before()
         if before is not None:
             self._obstacle = f"{self._wanted()}, behind {before.get('run', 'another run')}"
@@ -189,13 +190,14 @@ class Request:
         return "a GPU" if self.count == 1 else f"{self.count} GPUs"
 
     def _held(self, busy: list[str]) -> str:
-        holders = [f"{self._title(d)}, held by {holder(d, self.folder) or 'another run'}" for d in busy]
+        holders = [f"{_title(d)}, held by {holder(d, self.folder) or 'another run'}" for d in busy]
         if len(busy) == len(self.pool) == 1 or self.count == len(self.pool):
             return "; ".join(holders)
         return f"{self._wanted()} ({'; '.join(holders)})"
 
-    def _title(self, device: str) -> str:
-        return f"CPU slot {device[4:]}" if device.startswith(_CPU) else f"GPU {self.pool.index(device)}"
+
+def _title(device: str) -> str:
+    return f"CPU slot {device.removeprefix(_CPU)}" if device.startswith(_CPU) else title(device)
 
 
 def holder(device: str, folder: Path | None = None) -> str | None:

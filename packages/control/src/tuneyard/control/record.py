@@ -7,7 +7,6 @@ import json
 import os
 import sys
 import time
-from contextlib import suppress
 from typing import Any
 
 from tuneyard.core.run_folder import SUPERVISOR_BYTES, Attempt, boot_id, host
@@ -23,6 +22,7 @@ class Record:
     def __init__(self, attempt: Attempt, descriptor: int) -> None:
         self._attempt = attempt
         self._descriptor = descriptor
+        self._written = False
         self._values: dict[str, Any] = {
             "host": host(),
             "boot_id": boot_id(),
@@ -33,23 +33,22 @@ class Record:
         }
 
     def phase(self, name: str, **values: Any) -> None:
-        """Enter a phase: preparing, waiting, running."""
+        """Enter a phase: preparing, waiting, running. Raises as `write` does."""
         self.write(phase=name, phase_since=time.time(), waiting_for=None, **values)
 
     def write(self, **values: Any) -> None:
         """Set values and write all of them, with a fresh heartbeat.
 
         Raises:
-            OSError: the disk is full (only the first time) or broken.
+            OSError: the first time only. A disk that cannot be written later is no reason to end a run.
         """
         self._values.update(values, heartbeat=time.time())
-        data = self._encode()
-        os.pwrite(self._descriptor, data.ljust(SUPERVISOR_BYTES - 1) + b"\n", 0)
-
-    def beat(self, **values: Any) -> None:
-        """Write a fresh heartbeat. A disk that cannot be written now is no reason to end a run."""
-        with suppress(OSError):
-            self.write(**values)
+        try:
+            os.pwrite(self._descriptor, self._encode().ljust(SUPERVISOR_BYTES - 1) + b"\n", 0)
+        except OSError:
+            if not self._written:
+                raise
+        self._written = True
 
     @property
     def waiting_for(self) -> str | None:

@@ -29,7 +29,7 @@ from tuneyard.control.leases import POLL_SECONDS, Lease, lease
 from tuneyard.control.process_tree import Guarded, collect, end_tree, run_guarded
 from tuneyard.control.record import Record, claim
 from tuneyard.control.workspace import find_workspace
-from tuneyard.core.errors import SetupError
+from tuneyard.core.errors import SetupError, TuneyardError
 from tuneyard.core.files import explain_os_error
 from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
@@ -110,7 +110,8 @@ class Supervisor:
 
             from tuneyard.core.failures import failure_from_exception
 
-            traceback.print_exc()
+            if not isinstance(error, TuneyardError):
+                traceback.print_exc()
             return failure_from_exception(error, self.attempt)
         return None
 
@@ -120,7 +121,7 @@ class Supervisor:
         self._stop_if_asked()
         worker = self.worker or worker_start(find_workspace(), self.spec["kind"], "run", str(self.run.path))
         if self.spec["kind"] == "train" and not self.run.data_manifest.exists():
-            self._prepare_data(worker.folder)
+            self._prepare_data(worker)
         self.record.phase("waiting")
         self._lease = lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
         try:
@@ -131,10 +132,11 @@ class Supervisor:
 
     # The data
 
-    def _prepare_data(self, folder: str) -> None:
+    def _prepare_data(self, worker: WorkerStart) -> None:
         command = [sys.executable, "-P", "-m", "tuneyard.data", "prepare", str(self.run.path)]
         said = self.attempt.stdout.stat().st_size if self.attempt.stdout.exists() else 0
-        preparation = WorkerStart(command, {**os.environ, **self._own_variables()}, folder)
+        variables = {**os.environ, **worker.extra, **self._own_variables()}
+        preparation = replace(worker, command=command, variables=variables)
         with self._started(preparation) as process:
             while process.poll() is None:
                 self._stop_if_asked()
@@ -149,7 +151,7 @@ class Supervisor:
     def _wait_for_device(self, reason: str) -> None:
         self._stop_if_asked()
         if reason != self.record.waiting_for:
-            self.record.beat(waiting_for=reason)
+            self.record.write(waiting_for=reason)
         self._pause()
 
     # The worker
@@ -248,7 +250,7 @@ class Supervisor:
         """Sleep until something may have changed: a child's end, a signal, or the time to look for a request."""
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
-            self.record.beat()
+            self.record.write()
             if self._lease:
                 self._lease.refresh()
         ready, _, _ = select.select([self._wakeup], [], [], POLL_SECONDS)
@@ -292,7 +294,7 @@ class Supervisor:
         try:
             endings.write_ending(self.attempt, self.run.id, failure, self.started)
         except Exception as error:  # it cannot be told where it belongs; the record, which has its room, takes it
-            self.record.beat(last_words=f"{failure.message}; the result could not be written: {error}"[:2000])
+            self.record.write(last_words=f"{failure.message}; the result could not be written: {error}"[:2000])
             raise
 
 
