@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 
-from tuneyard.core.errors import TuneyardError, unknown
+from tuneyard.core.errors import SetupError, TuneyardError, unknown
 
 COMMANDS = {
     "run": ("run", "start a run: run SPEC [key=value ...]; --dry-run shows what would be done"),
@@ -53,6 +53,8 @@ def run(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes once more when it ends
         return CLOSED_PIPE
+    except OSError as error:  # a disk or a permission, in a place that knows nothing better to say
+        return _tell(SetupError(error.strerror or str(error), where=error.filename), "--json" in arguments)
     return code
 
 
@@ -62,15 +64,22 @@ def _dispatch(arguments: list[str]) -> int:
         print(_usage())
         return 0
     if name == "--version":
-        from importlib.metadata import version
-
-        print(f"yard {version('tuneyard-control')}")
+        print(f"yard {_version()}")
         return 0
     if name in COMMANDS:
         from importlib import import_module
 
         return import_module(f"tuneyard.control.commands.{COMMANDS[name][0]}").main(name, rest)
     return _foreign(name, rest)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("tuneyard-control")
+    except PackageNotFoundError:
+        return "from a folder that is not installed"
 
 
 def _foreign(name: str, rest: list[str]) -> int:

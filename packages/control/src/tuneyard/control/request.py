@@ -14,7 +14,7 @@ from tuneyard.control.overrides import Override
 from tuneyard.control.resolve import Resolved, resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.documents import parse_yaml, read_yaml
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import explain_os_error, write_atomically, write_json
 from tuneyard.core.masking import mask_secrets
 from tuneyard.core.run_folder import RunFolder, create_run
@@ -91,6 +91,9 @@ def create(workspace: Workspace, spec: RunSpec, given: str) -> RunFolder:
     kind, name = getattr(spec, "kind"), spec.name or "run"  # noqa: B009 - every spec has a kind, their base has none
     try:
         run = create_run(workspace.runs, kind, name)
+    except (FileExistsError, NotADirectoryError) as error:
+        way_out = "move it away, or set another `runs` folder in tuneyard.yaml"
+        raise SetupError("is not a folder", where=str(workspace.runs), way_out=way_out) from error
     except OSError as error:
         raise explain_os_error(error, workspace.runs) from error
     try:

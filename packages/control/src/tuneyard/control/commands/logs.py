@@ -30,6 +30,8 @@ def main(command: str, arguments: list[str]) -> int:
     )
     parser.add_json()
     options = parser.parse_args(arguments)
+    if options.lines < 1:
+        raise RequestError(f"--lines {options.lines}", way_out="at least 1")
     run = find_run(find_workspace().runs, options.run)
     attempt = _attempt(run, options.attempt)
     path = attempt.stdout if options.stdout else attempt.stderr
