@@ -88,7 +88,7 @@ def test_commands_that_only_look_import_neither_pydantic_nor_yaml(command: list[
     (tmp_path / "pixi.toml").write_text("")
     code = (
         "import sys\nfrom tuneyard.control.cli import main\n"
-        f"try: main({command!r})\nexcept SystemExit: pass\nprint('LOADED', *sys.modules)"
+        f"sys.argv[1:] = {command!r}\ntry: main()\nexcept SystemExit: pass\nprint('LOADED', *sys.modules)"
     )
     environment = {
         "PATH": "/usr/bin:/bin",
