@@ -23,7 +23,7 @@ _OF_THE_TRAINER = (
     "scaler.pt",
     "rng_state*",
     "latest",
-    "zero_to_fp32.py",
+    "zero_to_*.py",
     "runs",
     "wandb",
     "profiler",
@@ -87,7 +87,9 @@ def merge(values: dict[str, Any], before: list[str], adapter: Path, target: Path
     """
     from llamafactory.hparams import DataArguments, FinetuningArguments, GeneratingArguments, ModelArguments
     from llamafactory.train.tuner import export_model
+    from transformers.integrations.deepspeed import unset_hf_deepspeed_config
 
+    unset_hf_deepspeed_config()  # else ZeRO-3, which trained, would divide the model that is loaded now
     known = keys_of(ModelArguments, DataArguments, FinetuningArguments, GeneratingArguments)
     kept = {key: value for key, value in values.items() if key in known and not key.startswith("quantization_")}
     with ExitStack() as names:
