@@ -49,8 +49,7 @@ def environments(launcher: Any, names: list[str]) -> list[Any]:
     for name in names or manifest["environments"]:
         for platform in TARGETS:
             env = launcher.Environment(name, str(ROOT), manifest, platform)
-            if all(platform in feature.get("platforms", [platform]) for feature in env.features):
-                found.append(env)
+            found += [env] if platform in launcher.made_for(env) else []
     return found
 
 
@@ -105,7 +104,7 @@ def compile_lock(
     launcher: Any, env: Any, constraints: list[str], options: list[str]
 ) -> subprocess.CompletedProcess[str]:
     command = [launcher.find_uv(str(ROOT)), "pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-config"]
-    command += ["--index-strategy", "unsafe-best-match", "--python-version", launcher.python_version(env)]
+    command += [*launcher.index_strategy(), "--python-version", launcher.python_version(env)]
     command += ["--python-platform", TARGETS[env.platform], *options]
     environ = {**launcher.uv_environ(), "MACOSX_DEPLOYMENT_TARGET": OLDEST_MACOS}
     files = {

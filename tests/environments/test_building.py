@@ -10,7 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -96,13 +96,13 @@ def test_an_earlier_build_is_taken_up_again(workshop: Workshop) -> None:
         assert len(workshop.builds("extra")) == builds
 
 
-def test_superseded_builds_go_when_no_job_can_run_from_them_any_more(workshop: Workshop, launcher: object) -> None:
+def test_superseded_builds_go_when_no_job_can_run_from_them_any_more(workshop: Workshop, launcher: Any) -> None:
     workshop.version_of_leaf()
     (old,) = workshop.builds("extra")
     workshop.offer("leaf", "2.0")
     workshop.lock("extra", "leaf==2.0\n")
     workshop.version_of_leaf()
-    long_ago = time.time() - 86400 * (launcher.KEEP_SUPERSEDED_DAYS + 1)  # type: ignore[attr-defined]
+    long_ago = time.time() - 86400 * (launcher.KEEP_SUPERSEDED_DAYS + 1)
     os.utime(old / "complete", (long_ago, long_ago))
     workshop.offer("leaf", "3.0")
     workshop.lock("extra", "leaf==3.0\n")
@@ -262,6 +262,52 @@ def test_the_manifests_index_is_asked_only_for_what_pips_own_do_not_offer(worksh
     workshop.offer("leaf", "1.0+cpu", index=named)
     workshop.lock("extra", "leaf==1.0+cpu\n")
     assert workshop.version_of_leaf() == "1.0+cpu"
+
+
+def test_pips_no_index_is_kept_to(workshop: Workshop, tmp_path: Path) -> None:
+    """Even though the index that is set would have the package."""
+    done = workshop.run("run", "leaf", PIP_NO_INDEX="1")
+    assert done.returncode == 3, done.stderr
+    assert workshop.version_of_leaf(PIP_NO_INDEX="1", PIP_FIND_LINKS=str(workshop.index / "leaf")) == "1.0"
+
+
+def test_install_all_passes_over_what_is_not_made_for_this_machine(workshop: Workshop) -> None:
+    done = workshop.run("install", "--all")
+    assert done.returncode == 0, done.stderr
+    assert "environment 'mac' is not made for this machine" in done.stderr
+    assert workshop.builds("default")
+    assert workshop.builds("extra")
+
+
+@pytest.mark.parametrize("line", ["leaf 1.0", "<<<<<<< HEAD", "leaf==1.0==2.0"])
+def test_a_broken_lock_is_said_with_its_line(workshop: Workshop, line: str) -> None:
+    workshop.lock("extra", f"leaf==1.0\n{line}\n")
+    done = workshop.run("run", "leaf")
+    assert done.returncode == 3
+    assert "line 2" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_broken_pyproject_is_named(workshop: Workshop) -> None:
+    (workshop.root / "packages/tiny/pyproject.toml").write_text("[project\n")
+    done = workshop.run("run", "tiny")
+    assert done.returncode == 3
+    assert "packages/tiny/pyproject.toml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_builds_may_lie_on_another_disk(workshop: Workshop, tmp_path: Path, launcher: Any) -> None:
+    """.pixi is a link; what has been in use until now is not taken for long superseded."""
+    (tmp_path / "scratch").mkdir()
+    (workshop.root / ".pixi").symlink_to(tmp_path / "scratch")
+    workshop.version_of_leaf()
+    (old,) = workshop.builds("extra")
+    long_ago = time.time() - 86400 * (launcher.KEEP_SUPERSEDED_DAYS + 1)
+    os.utime(old / "complete", (long_ago, long_ago))
+    workshop.offer("leaf", "2.0")
+    workshop.lock("extra", "leaf==2.0\n")
+    assert workshop.version_of_leaf() == "2.0"
+    assert old in workshop.builds("extra")
 
 
 def test_a_password_of_an_index_is_not_shown_to_other_users(workshop: Workshop, tmp_path: Path) -> None:

@@ -43,6 +43,16 @@ def test_other_environments_are_built_as_ever(workshop: Workshop, existing: Path
     assert workshop.version_of_leaf() == "1.0"
 
 
+def test_it_works_on_a_machine_that_is_no_platform_of_the_manifest(workshop: Workshop, existing: Path) -> None:
+    manifest = workshop.root / "pixi.toml"
+    manifest.write_text(manifest.read_text().replace('platform = "linux-64"', 'platform = "linux-aarch64"'))
+    if workshop.run("run", "python", "-c", "").returncode == 0:
+        pytest.skip("the CUDA platform is a Linux one")
+    name_it(workshop, existing)
+    done = workshop.run("run", "python", "-c", "print(1)")
+    assert done.stdout == "1\n", done.stderr
+
+
 def test_a_relative_path_counts_from_the_settings(workshop: Workshop, existing: Path, tmp_path: Path) -> None:
     name_it(workshop, "../conda/envs/mine/bin/python")
     done = workshop.run("run", "python", "-c", "print(1)", cwd=tmp_path)

@@ -144,6 +144,19 @@ def test_a_built_environment_holds_the_locks_versions_and_our_packages(launcher:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("environment", ["default", "train", "eval"])
+def test_a_built_environment_lacks_nothing_but_what_is_left_out(launcher: Any, uv: str, environment: str) -> None:
+    if launcher.named_interpreter(str(ROOT), environment):
+        pytest.skip("tuneyard.yaml names an interpreter for it")
+    env = launcher.environment(str(ROOT), launcher.load_manifest(str(ROOT)), environment)
+    command = [uv, "pip", "check", "--python", f"{launcher.prefix(env)}/bin/python"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    missing = set(re.findall(r"requires `([\w-]+)[^`]*`, but it's not installed", done.stderr))
+    assert missing <= set(launcher.LEFT_OUT.get(env.platform, ())), done.stderr
+    assert len(re.findall(r"^The package", done.stderr, re.MULTILINE)) == done.stderr.count("it's not installed")
+
+
+@pytest.mark.slow
 def test_the_built_environments_agree_on_what_reads_a_model() -> None:
     train, evaluate = installed("train"), installed("eval")
     assert {name: train[name] for name in SAME} == {name: evaluate[name] for name in SAME}

@@ -46,6 +46,12 @@ def test_the_launcher_understands_all_of_it(launcher: Any, manifest: dict[str, A
         ("[feature.x.dependencies]\ncuda-nvcc = '*'", "feature.x.dependencies.cuda-nvcc"),
         ("[feature.x.pypi-dependencies]\na = { git = 'https://example.org/a' }", "feature.x.pypi-dependencies.a.git"),
         ("[feature.x.pypi-dependencies]\na = { path = 'a' }", "pypi-dependencies.a: a path that is not editable"),
+        ("[environments]\na = ['x']", "environments.a: no table with features that exist"),
+        ("[environments]\na = { features = ['x'] }", "environments.a: no table with features that exist"),
+        (
+            "[workspace]\nplatforms = ['linux-64']",
+            "workspace.platforms: one that is no table with a name and a platform",
+        ),
         ("[feature.x.target.linux.tasks]\na = { cmd = 'a' }", "feature.x.target.linux.tasks"),
         ("[feature.x.target.linux-64.pypi-dependencies]\na = '*'", "target.linux-64: no platform's name"),
     ],
