@@ -1,0 +1,149 @@
+"""Starting trainings and evaluations, or showing what they would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from tuneyard.control.catalogue import example_path
+from tuneyard.control.defaults import default_request
+from tuneyard.control.overrides import from_fields
+from tuneyard.control.paths import inside
+from tuneyard.control.request import Request, read_request
+from tuneyard.control.starting import Started, check_paths, library_arguments, start_once
+from tuneyard.control.summary import spec_lines
+from tuneyard.control.workspace import Workspace
+from tuneyard.core.errors import RequestError
+from tuneyard.core.run_folder import find_run, is_run_id
+from tuneyard.mcp.answers import Answer, Arguments, call_text, lines
+from tuneyard.mcp.tool import Call, in_thread
+
+MOST_MODELS = 8
+
+
+class StartArguments(Arguments):
+    spec: str | None = Field(default=None, max_length=4096)
+    """Path of a spec or LLaMA-Factory YAML inside the workspace, or run:ID for the spec of an earlier run."""
+    example: str | None = Field(default=None, max_length=200)
+    """Name of an example, as describe(topic="examples") lists them."""
+    fields: dict[str, Any] = Field(default_factory=dict)
+    """Fields of the spec, by name (`model`, `dataset`, `seed`) or dotted (`engine.lora_rank`). Alone they are the whole
+    spec; with spec or example they change it. Settings of the library go under `engine`, under its own names."""
+    dry_run: bool = False
+    """Start nothing: show the resolved spec and the library's own arguments."""
+    again: bool = False
+    """Start it although a run that has not ended does the very same."""
+
+
+class TrainArguments(StartArguments):
+    pass
+
+
+class EvaluateArguments(StartArguments):
+    models: list[str] = Field(default_factory=list, max_length=MOST_MODELS)
+    """What to evaluate, a run each: run ids, folders, hub ids or builtin:tiny. Default: the newest that was trained."""
+    tasks: list[str] = Field(default_factory=list, max_length=50)
+    """gsm8k, arithmetic, any task of lm-eval, a task file or folder, Inspect's file.py@task or inspect_evals/name."""
+    limit: int | None = Field(default=None, ge=1)
+    """Documents per task. Default: all."""
+
+
+class StartedRun(BaseModel):
+    """One run."""
+
+    model_config = ConfigDict(use_attribute_docstrings=True)
+
+    id: str
+    state: str
+    existing: bool
+    """Whether it did the very same already, so that nothing was started."""
+
+
+class StartAnswer(Answer):
+    runs: list[StartedRun] = Field(default_factory=list)
+    """What runs now; empty for a dry run."""
+    notes: list[str] = Field(default_factory=list)
+    """How the request was understood, where that is not plain."""
+    spec: dict[str, Any] | None = None
+    """Dry run: the resolved spec."""
+    library: dict[str, Any] | None = None
+    """Dry run: the library's own arguments, as its worker would call it."""
+    next: list[str] = Field(default_factory=list)
+    """Calls that come next."""
+
+    def text(self) -> str:
+        told = [f"{run.id}: {'runs already, nothing was started' if run.existing else 'started'}" for run in self.runs]
+        dry = f"dry run, nothing was started: {_main_points(self.spec)}" if self.spec else None
+        return lines(dry, *told, *self.notes, f"next: {'; '.join(self.next)}" if self.next else None)
+
+
+async def train(call: Call, asked: TrainArguments) -> StartAnswer:
+    """Start a fine-tune by LLaMA-Factory and return at once with its run id; it goes on whatever becomes of this
+    conversation. Give spec, example or fields; nothing at all runs the default example. dry_run shows what would be
+    done. Files and code outside the workspace are refused. The same spec that still runs is not started twice.
+    """
+    request = await in_thread(_request, call.workspace, "train", asked, {})
+    return await _start(call, "train", asked, [request])
+
+
+async def evaluate(call: Call, asked: EvaluateArguments) -> StartAnswer:
+    """Start evaluations by lm-eval or Inspect, one run for each model, and return at once with their run ids. Give
+    models and tasks, or a spec; without a model the newest trained one is evaluated. Code and files outside the
+    workspace are refused. The same evaluation that still runs is not started twice.
+    """
+    given = {"tasks": asked.tasks, "limit": asked.limit}
+    fields = {name: value for name, value in given.items() if value}
+    models = [{"model": _reference(model)} for model in asked.models]
+    chosen = [await in_thread(_request, call.workspace, "eval", asked, {**fields, **m}) for m in models or [{}]]
+    return await _start(call, "eval", asked, chosen)
+
+
+async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Request]) -> StartAnswer:
+    await call.report(0, len(requests), "resolving; the first time asks the library what it accepts")
+    for request in requests:
+        await in_thread(check_paths, call.workspace, request, kind)
+    if asked.dry_run:
+        return await in_thread(_dry_run, call.workspace, requests[0], kind)
+    started = []
+    for number, request in enumerate(requests):
+        started.append(await in_thread(start_once, call.workspace, request, kind, again=asked.again))
+        await call.report(number + 1, len(requests), f"{started[-1].run.id} is started")
+    return _told(started)
+
+
+def _dry_run(workspace: Workspace, request: Request, kind: str) -> StartAnswer:
+    resolved = request.resolve(workspace, kind)
+    library = library_arguments(workspace, resolved)
+    return StartAnswer(spec=resolved.spec.model_dump(mode="json"), library=library, notes=resolved.notes)
+
+
+def _told(started: list[Started]) -> StartAnswer:
+    runs = [StartedRun(id=s.run.id, state=s.run.status().state, existing=s.existing) for s in started]
+    notes = list(dict.fromkeys(note for s in started for note in s.notes))
+    if any(run.existing for run in runs):
+        notes.append("again=true starts the same once more")
+    return StartAnswer(runs=runs, notes=notes, next=[call_text("run_status", run_id=runs[0].id, wait_seconds=50)])
+
+
+def _request(workspace: Workspace, kind: str, asked: StartArguments, fields: dict[str, Any]) -> Request:
+    """What was asked for, its paths not looked at yet; relative ones are meant from the workspace."""
+    overrides = from_fields({**asked.fields, **fields}, workspace.path)
+    if asked.spec is not None and asked.example is not None:
+        raise RequestError("spec and example: one of them", way_out="leave one out")
+    if asked.spec is not None and asked.spec.startswith("run:"):
+        return read_request(find_run(workspace.runs, asked.spec).spec, overrides)
+    if asked.spec is not None:
+        return read_request(inside(workspace, asked.spec), overrides)
+    if asked.example is not None:
+        return read_request(example_path(workspace, asked.example, kind), overrides)
+    return default_request(workspace, kind, None, overrides)
+
+
+def _reference(model: str) -> str:
+    """A model as a spec names it: what has the form of a run id is one."""
+    return f"run:{model}" if is_run_id(model) else model
+
+
+def _main_points(spec: dict[str, Any]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in spec_lines(spec["kind"], spec))
