@@ -94,7 +94,6 @@ def modules_of(*words: str) -> set[str]:
 
 def test_looking_at_runs_imports_neither_pydantic_nor_yaml(desk: Workspace, yard: Yard, spec: Any) -> None:
     run = finished(desk, yard, spec())
-    (desk.path / "tuneyard.yaml").unlink()  # its settings are YAML
     for words in (["runs"], ["runs", "--state", "failed"], ["show", run.id], ["show", run.id, "--json"], ["--help"]):
         assert not {"pydantic", "yaml", "llamafactory", "torch"} & modules_of(*words), words
 
@@ -415,6 +414,9 @@ def test_two_evaluations_are_compared(desk: Workspace, yard: Yard) -> None:
         "McNemar p = 0.125",
     ):
         assert word in shown
+    earlier, later = sorted((a.id, b.id), key=lambda name: name[-15:])
+    assert f"yard compare {earlier} {later}" in yard("show", later).out
+    assert "next:" not in yard("show", earlier).out
     assert "Question 3" in shown and "the first 2 of 4" in yard("compare", a.id, b.id, "--documents", "2").out
     told = yard("compare", a.id, b.id, "--json").json
     assert told["differences"][0]["p"] == 0.125 and told["caveats"] == []

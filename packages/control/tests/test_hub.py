@@ -173,6 +173,14 @@ def test_a_hub_that_answers_is_left_to_the_worker(desk: Workspace, small: type[S
     assert found.spec.model_dump()["dataset"][0]["revision"] == COMMIT
 
 
+def test_an_entry_of_a_folder_may_be_on_the_hub(desk: Workspace, small: type[Small]) -> None:
+    (desk.path / "dataset_info.json").write_text('{"rows": {"hf_hub_url": "owner/rows"}}')
+    small.answers["/api/datasets/owner/rows/revision/main"] = (200, {"sha": COMMIT})
+    found = resolve(desk, spec(dataset={"source": str(desk.path), "name": "rows"}), desk.path)
+    assert found.variables == {}
+    assert found.spec.model_dump()["dataset"][0]["revision"] == COMMIT
+
+
 def test_code_of_the_users_may_need_the_hub(desk: Workspace, small: type[Small]) -> None:
     (desk.path / "stop.py").write_text("def stop(): ...\n")
     assert resolve(desk, spec(callbacks="stop.py:stop"), desk.path).variables == {}

@@ -108,6 +108,7 @@ def test_a_wrong_value_is_refused(desk: Workspace, word: str, said: str) -> None
         ("engine.deepspeed={zero_optimization: {stage: 2}}", {"zero_optimization": {"stage": 2}}),
         ("engine.template=null", None),
         ("engine.callback=anything", "anything"),
+        ("engine.callback={eos_token: <|im_end|>}", {"eos_token": "<|im_end|>"}),
     ],
 )
 def test_a_right_value_stays_as_it_is(desk: Workspace, word: str, value: Any) -> None:
@@ -203,6 +204,8 @@ def test_code_that_is_not_there_is_refused(desk: Workspace, text: str, said: str
         ("./empty.jsonl", "empty"),
         ("a dataset", "no such file or folder"),
         ("run:train-x-261120-1830-abc", "there is no run"),
+        ({"source": "builtin:arithmetic", "digit": 3}, "did you mean 'digits'?"),
+        ({"source": "builtin:arithmetic", "digits": "three"}, "must be of type int"),
         ({"source": "./rows.jsonl", "filter": "keep.py"}, "path/file.py:function"),
         ({"source": "./folder", "name": "identify"}, "did you mean 'identity'?"),
         ({"source": "./folder", "name": "missing"}, "gone.json"),
@@ -250,6 +253,9 @@ def test_gsm8k_is_read_from_a_folder(desk: Workspace, monkeypatch: pytest.Monkey
     monkeypatch.setenv("TUNEYARD_GSM8K", str(folder))
     assert evaluation(desk, "tasks=gsm8k_cot").data == str(folder)
     assert train(desk, dataset="builtin:gsm8k").dataset[0].path == str(folder)
+    monkeypatch.delenv("TUNEYARD_GSM8K")
+    assert train(desk, dataset={"source": "builtin:gsm8k", "data": "gsm 8k"}).dataset[0].path == str(folder)
+    assert train(desk, "dataset=builtin:gsm8k", "dataset.data=gsm 8k").dataset[0].path == str(folder)
 
 
 def test_gsm8k_without_folder_cache_and_hub_is_refused_with_three_ways_out(desk: Workspace) -> None:

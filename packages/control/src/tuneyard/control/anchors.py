@@ -55,6 +55,8 @@ for _field in ("dataset", "eval_dataset"):
         (_field, "path"): "path",
         (_field, "filter"): "code",
         (_field, "converter"): "code",
+        (_field, "data"): "path",  # of builtin:gsm8k
+        (_field, "arguments", "data"): "path",
     }
 
 

@@ -38,7 +38,9 @@ def resolve_dataset(source: DatasetSource, runs: Path, hub: Hub, where: str) -> 
         return _from_run(source, runs, where)
     if Path(text).is_absolute():
         _check_path(Path(text), source.name, where)
-        return source.model_copy(update={"path": text, "revision": None})
+        online = repository_of_entry(Path(text), source.name)
+        revision = hub.freeze("datasets", online, source.revision, where) if online else None
+        return source.model_copy(update={"path": text, "revision": revision})
     if HUB_ID.match(text):
         return source.model_copy(
             update={"path": None, "revision": hub.freeze("datasets", text, source.revision, where)}
@@ -61,12 +63,13 @@ def _builtin(source: DatasetSource, hub: Hub, where: str) -> DatasetSource:
     name = source.source.removeprefix("builtin:")
     if name not in CORPORA:
         raise unknown("built-in dataset", name, CORPORA, where=where)
-    if name == "gsm8k":
-        folder = gsm8k_folder(source.arguments.get("data"), where)
-        if folder is None:
-            hub.freeze("datasets", GSM8K, source.revision, where)
-        return source.model_copy(update={"path": str(folder) if folder else None})
-    return source
+    CORPORA[name].check(source.arguments, source.split, where)
+    if name != "gsm8k":
+        return source
+    folder = gsm8k_folder(source.arguments.get("data"), where)
+    if folder is not None:
+        return source.model_copy(update={"path": str(folder), "revision": None})
+    return source.model_copy(update={"path": None, "revision": hub.freeze("datasets", GSM8K, source.revision, where)})
 
 
 GSM8K = "openai/gsm8k"
@@ -99,6 +102,8 @@ def _from_run(source: DatasetSource, runs: Path, where: str) -> DatasetSource:
     state = run.status().state
     if state != "succeeded":
         raise RequestError(f"{run.id} is {state}: what it leaves is not there yet", where=where)
+    if not run.samples.is_file():
+        raise RequestError(f"{run.id} left no samples", where=where, way_out="name an evaluation")
     return source.model_copy(update={"source": f"run:{run.id}", "path": str(run.path)})
 
 
@@ -133,6 +138,21 @@ def check_entry(folder: Path, entry: str, where: str) -> None:
     file = information[entry].get("file_name") if isinstance(information[entry], dict) else None
     if file is not None and not (folder / str(file)).exists():
         raise RequestError(f"the file of dataset {entry!r} is missing: {folder / str(file)}", where=where)
+
+
+def repository_of_entry(folder: Path, entry: str | None) -> str | None:
+    """The hub id behind an entry of a folder's dataset_info.json (or its only one); None for what is in the folder."""
+    if not (folder / INFORMATION).is_file():
+        return None
+    information = read_information(folder, str(folder))
+    found = information.get(entry) if entry else next(iter(information.values()), None)
+    name = found.get("hf_hub_url") if isinstance(found, dict) else None
+    return str(name) if name else None
+
+
+def needs_hub(source: DatasetSource) -> bool:
+    """Whether a resolved dataset is loaded from the hub or its cache."""
+    return source.revision is not None
 
 
 def read_information(folder: Path, where: str) -> dict[str, dict[str, object]]:

@@ -64,7 +64,10 @@ SECRETS = {
 }
 """Keys that hold a secret, and the variable that the library reads instead."""
 
-_SECRET_NAME = re.compile(r"(?:^|_)(?:token|api_?key|secret|password)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(?:^|_)(?:api_?key|secret|password)$|^token$|(?:hf|hub|auth|access|api|bearer|refresh|github|gitlab)_token$",
+    re.IGNORECASE,
+)  # bos_token and its like are no secrets
 
 PPO = "LLaMA-Factory's ppo needs trl <= 0.9.6, which excludes every transformers that LLaMA-Factory works with"
 
@@ -99,9 +102,10 @@ def refuse_secrets(value: Any, where: str) -> None:
     """
     if isinstance(value, Mapping):
         for key, entry in value.items():
+            place = f"{where}.{key}" if where else str(key)
             if _SECRET_NAME.search(str(key)) and entry not in (None, "", False, True):
-                raise _secret(f"{where}.{key}", SECRETS.get(str(key)))
-            refuse_secrets(entry, f"{where}.{key}" if where else str(key))
+                raise _secret(place, SECRETS.get(str(key)))
+            refuse_secrets(entry, place)
     elif isinstance(value, list | tuple):
         for entry in value:
             refuse_secrets(entry, where)

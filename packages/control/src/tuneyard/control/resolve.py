@@ -264,5 +264,4 @@ def _may_need_hub(spec: RunSpec) -> bool:
         return True
     if isinstance(spec, EvalSpec):
         return tasks.needs_hub(spec)
-    sources = [*spec.dataset, *spec.eval_dataset]
-    return any(source.path is None and source.source != "builtin:arithmetic" for source in sources)
+    return any(map(datasets.needs_hub, (*spec.dataset, *spec.eval_dataset)))

@@ -8,7 +8,7 @@ import sys
 import time
 from typing import Any
 
-from tuneyard.control.index import metric_text
+from tuneyard.control.index import metric_text, run_ids
 from tuneyard.core.run_folder import Attempt, RunFolder, RunStatus
 
 _TAIL_BYTES = 64 * 1024
@@ -73,8 +73,11 @@ def last_event(attempt: Attempt, kind: str) -> dict[str, Any] | None:
 
 def next_commands(run: RunFolder, status: RunStatus, spec: dict[str, Any]) -> list[str]:
     """The commands that a person would type next."""
+    if status.state == "succeeded" and run.kind == "train":
+        return [_measure(run, spec)] if _gives_text(spec) else []
     if status.state == "succeeded":
-        return [_measure(run, spec)] if run.kind == "train" and _gives_text(spec) else []
+        other = _earlier_like(run)
+        return [f"{YARD} compare {other} {run.id}"] if other else []
     if status.ended:
         return [f"{YARD} logs {run.id}", f"{YARD} resume {run.id}"]
     if status.state == "unknown":
@@ -92,6 +95,14 @@ def _measure(run: RunFolder, spec: dict[str, Any]) -> str:
     if "builtin:arithmetic" in sources:
         return f"{PIXI} -e eval arithmetic model=run:{run.id}"
     return f"{PIXI} -e eval gsm8k model=run:{run.id}"
+
+
+def _earlier_like(run: RunFolder) -> str | None:
+    """The evaluation of the same name before this one."""
+    name = run.id[:-15]
+    same = [other for other in run_ids(run.path.parent, run.kind) if other[:-15] == name]
+    place = same.index(run.id) + 1 if run.id in same else len(same)
+    return same[place] if place < len(same) else None
 
 
 def _launcher() -> str:

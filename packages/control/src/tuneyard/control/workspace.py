@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:  # pydantic costs more than the whole of a light command
 
 WORKSPACE_VARIABLE = "TUNEYARD_WORKSPACE"
 """Names the workspace, wherever one stands."""
+
+_RUNS_KEY = re.compile(rb"\bruns[\"']?\s*:")
 
 MANIFEST = "pixi.toml"
 SETTINGS = "tuneyard.yaml"
@@ -53,7 +56,11 @@ class Workspace:
     @cached_property
     def runs(self) -> Path:
         """Absolute folder of the runs; it may not exist yet."""
-        return self.resolve(self.settings.runs) if self.has_settings else self.path / "runs"
+        return self.resolve(self.settings.runs) if self._mentions_runs() else self.path / "runs"
+
+    def _mentions_runs(self) -> bool:
+        """Whether the settings may name another folder; where no such key stands, nobody has to import YAML."""
+        return self.has_settings and _RUNS_KEY.search(self.settings_file.read_bytes()) is not None
 
     def resolve(self, path: str) -> Path:
         """A path of the settings as an absolute one: relative to the workspace, `~` expanded."""
