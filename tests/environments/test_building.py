@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parents[2]
 
 
-def slow_uv(workshop: Workshop, folder: Path, seconds: float) -> str:
-    """A uv that takes its time over an install, leaving something half-made first."""
+def slow_uv(workshop: Workshop, folder: Path) -> str:
+    """A uv that says when it starts to install and goes on only when it is told to."""
     script = folder / "slow-uv"
     script.write_text(
         f"""#!/bin/sh
 case "$*" in
 *"pip install"*--compile-bytecode*)
     touch {str(folder / "installing")!r}
-    sleep {seconds} ;;
+    while [ ! -e {str(folder / "go on")!r} ]; do sleep 0.05; done ;;
 esac
 exec {workshop.environ["UV"]!r} "$@"
 """
@@ -112,7 +112,7 @@ def test_superseded_builds_go_when_no_job_can_run_from_them_any_more(workshop: W
 
 
 def test_a_killed_install_is_repaired_by_the_next_start(workshop: Workshop, tmp_path: Path) -> None:
-    process = workshop.start("install", UV=slow_uv(workshop, tmp_path, 60))
+    process = workshop.start("install", UV=slow_uv(workshop, tmp_path))
     wait_for(tmp_path / "installing")
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
@@ -124,17 +124,20 @@ def test_a_killed_install_is_repaired_by_the_next_start(workshop: Workshop, tmp_
 
 
 def test_the_next_start_waits_for_the_uv_that_a_killed_one_left(workshop: Workshop, tmp_path: Path) -> None:
-    process = workshop.start("install", UV=slow_uv(workshop, tmp_path, 1))
+    killed = workshop.start("install", UV=slow_uv(workshop, tmp_path))
     wait_for(tmp_path / "installing")
-    process.kill()
-    done = workshop.run("run", "tiny")
-    process.communicate()
-    assert done.returncode == 0, done.stderr
-    assert "waiting: 'default' is being built by another process" in done.stderr
+    killed.kill()
+    process = workshop.start("run", "tiny")
+    assert process.stderr is not None
+    assert process.stderr.readline() == "pixiw: waiting: 'default' is being built by another process\n"
+    (tmp_path / "go on").touch()
+    _, err = process.communicate(timeout=120)
+    killed.communicate()
+    assert process.returncode == 0, err
 
 
 def test_an_interrupt_leaves_nothing_half_made(workshop: Workshop, tmp_path: Path) -> None:
-    process = workshop.start("install", UV=slow_uv(workshop, tmp_path, 60))
+    process = workshop.start("install", UV=slow_uv(workshop, tmp_path))
     wait_for(tmp_path / "installing")
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
