@@ -53,7 +53,7 @@ def parts() -> list[Part]:
         Part("environments", (install,)),
         Part("lint", lint, is_fast=True),
         Part("types", ((python, "-m", "pyright", "tests", "benchmarks", *light),), is_fast=True),
-        Part("worker types", tuple(worker_types(name) for name in WORKERS)),
+        Part("worker-types", tuple(worker_types(name) for name in WORKERS)),
         Part("fast", ((*here, "-m", "not slow"),), is_pytest=True, is_fast=True),
         *(Part(name, (worker_tests(name),), is_pytest=True) for name in WORKERS),
         Part("end-to-end", ((*here, "-m", "slow"),), is_pytest=True),
