@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import socket
@@ -15,9 +16,11 @@ from typing import Any
 import pytest
 
 from tuneyard.control.hub import PROBE_SECONDS, Hub, hub_of
+from tuneyard.control.models import resolve_adapter
 from tuneyard.control.resolve import resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.references import ModelRef
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -31,11 +34,16 @@ class Small(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.asked.append((self.path, self.headers.get("Authorization")))
         code, value = self.answers.get(self.path, (404, {"error": "Repository not found"}))
-        body = json.dumps(value).encode()
+        body = value if isinstance(value, bytes) else json.dumps(value).encode()
         self.send_response(code)
         self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
+        self.send_header("X-Repo-Commit", COMMIT)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command == "GET":
+            self.wfile.write(body)
+
+    do_HEAD = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
@@ -155,6 +163,32 @@ def test_the_settings_of_the_workspace_name_the_hub(tmp_path: Path) -> None:
     found = hub_of(Workspace(tmp_path))
     assert found.endpoint == "https://mirror.example"
     assert found.cache == tmp_path / "caches" / "hf" / "hub"
+
+
+def test_an_adapter_is_downloaded_at_its_commit_and_then_in_the_cache(small: type[Small], tmp_path: Path) -> None:
+    files = {"adapter_config.json": b'{"base_model_name_or_path": "owner/base"}', "adapter_model.safetensors": b"x" * 9}
+    siblings = [{"rfilename": name} for name in (*files, "training.log")]
+    answer = {"id": "owner/adapter", "modelId": "owner/adapter", "sha": COMMIT, "siblings": siblings, "private": False}
+    for revision in ("main", COMMIT):
+        small.answers[f"/api/models/owner/adapter/revision/{revision}"] = (200, answer)
+    tree = [{"type": "file", "path": entry["rfilename"], "size": 9, "oid": "0" * 40} for entry in siblings]
+    small.answers[f"/api/models/owner/adapter/tree/{COMMIT}?recursive=true&expand=false"] = (200, tree)
+    for name, content in files.items():
+        small.answers[f"/owner/adapter/resolve/{COMMIT}/{name}"] = (200, content)
+    base = ModelRef(reference="owner/base", revision="abc")
+    found = resolve_adapter(ModelRef(reference="owner/adapter"), base, tmp_path, hub(tmp_path))
+    assert found.path and sorted(p.name for p in Path(found.path).iterdir()) == sorted(files)
+    assert found.revision == COMMIT
+    offline = hub(tmp_path, HF_HUB_OFFLINE="1")
+    assert offline.adapter("owner/adapter", COMMIT, "adapter") == Path(found.path)
+    with pytest.raises(RequestError, match="is for another base"):
+        resolve_adapter(found, ModelRef(reference="owner/other"), tmp_path, offline)
+
+
+def test_a_repository_without_an_adapter_is_refused(small: type[Small], tmp_path: Path) -> None:
+    cache(tmp_path, "models--owner--name")
+    with pytest.raises(RequestError, match="holds no adapter"):
+        hub(tmp_path, HF_HUB_OFFLINE="1").adapter("owner/name", COMMIT, "adapter")
 
 
 def spec(**fields: Any) -> dict[str, Any]:

@@ -88,11 +88,23 @@ def test_a_value_that_is_not_yaml_names_its_key(word: str) -> None:
 
 
 @pytest.mark.parametrize("name", ODD_NAMES)
-@pytest.mark.parametrize("key", ["model", "dataset", "dataset.source", "data", "tasks", "engine.deepspeed"])
+@pytest.mark.parametrize("key", ["model", "dataset", "dataset.source", "data", "engine.deepspeed"])
 def test_a_path_needs_no_quotes_whatever_is_in_it(tmp_path: Path, key: str, name: str) -> None:
     (tmp_path / name).mkdir()
     assert value(f"{key}={name}", tmp_path) == str(tmp_path / name)
     assert value(f"{key}={tmp_path / name}", Path("/")) == str(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_task_folder_is_written_with_a_slash(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).mkdir()
+    assert value(f"tasks=./{name}", tmp_path) == str(tmp_path / name)
+
+
+def test_a_bare_word_is_the_librarys_task_although_a_folder_has_its_name(tmp_path: Path) -> None:
+    (tmp_path / "gsm8k").mkdir()
+    assert value("tasks=gsm8k", tmp_path) == "gsm8k"
+    assert value("data=gsm8k", tmp_path) == str(tmp_path / "gsm8k")
 
 
 def test_a_number_stays_a_number_although_a_file_has_its_name(tmp_path: Path) -> None:

@@ -188,8 +188,12 @@ def test_events_are_seen_once_and_a_new_attempt_starts_over(tmp_path: Path) -> N
     with open(first.events, "a") as file:
         file.write("}\n")
     assert [e["event"] for e in events.new(1)] == ["c"]
-    run.new_attempt().events.write_text('{"event": "d"}\n')
+    second = run.new_attempt().events
+    second.write_text('{"event": "d"}\n{"event": "cut\n')
     assert [e["event"] for e in events.new(2)] == ["d"]
+    with open(second, "a") as file:
+        file.write('{"event": "e"}\n')
+    assert [e["event"] for e in events.new(2)] == ["e"]
 
 
 def spec_file(desk: Workspace, kind: str = "train", **engine: Any) -> Path:

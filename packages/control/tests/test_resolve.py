@@ -127,6 +127,7 @@ def test_a_right_value_stays_as_it_is(desk: Workspace, word: str, value: Any) ->
         ("engine.template=hf_abcdefghijklmnopqrstuvwxyz", "must not stand in a spec"),
         ("engine.callback={auth_token: abc}", "engine.callback.auth_token"),
         ("engine.stage=ppo", "trl"),
+        ("engine.deepspeed=zero.json", "no such file"),
     ],
 )
 def test_what_is_not_the_users_to_set_is_refused_with_the_way_out(desk: Workspace, word: str, said: str) -> None:
@@ -270,7 +271,9 @@ def test_tasks_name_files_or_what_the_library_has(desk: Workspace) -> None:
     (desk.path / "quiz.py").touch()
     (desk.path / "tasks").mkdir()
     (desk.path / "tasks" / "mine.yaml").write_text("task: mine\n")
-    for text, path in (("tasks", "tasks"), ("tasks/mine.yaml", "tasks/mine.yaml")):
+    (desk.path / "hellaswag").mkdir()
+    assert evaluation(desk, "tasks=hellaswag").tasks[0].path is None
+    for text, path in (("./tasks", "tasks"), ("tasks/mine.yaml", "tasks/mine.yaml")):
         [task] = evaluation(desk, f"tasks={text}").tasks
         assert task.path == str(desk.path / path)
     [task] = evaluation(desk, "tasks=quiz.py@hard").tasks

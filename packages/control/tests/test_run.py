@@ -37,6 +37,7 @@ def test_a_training_and_the_evaluation_of_what_it_made(desk: Workspace) -> None:
     assert [e["step"] for e in run.events() if e["event"] == "progress"] == [1, 2]
     assert repr(run) == f"Run({run.id!r}, 'succeeded')"
     score = evaluate(tasks="arithmetic", limit=5)  # the newest model: the one just trained
+    assert any(run.id in note for note in score.notes)
     assert score.wait(60) == "succeeded"
     assert score.spec["model"]["run"] == run.id
     assert score.metrics["quiz/exact_match"] == pytest.approx(3 / 5)

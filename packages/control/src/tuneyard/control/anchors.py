@@ -96,7 +96,8 @@ def _absolute(text: str, kind: Role, bases: Sequence[Path]) -> str:
         return f"{_first(path, bases)}{colon}{name}" if colon else text
     if kind == "task":
         path, at, name = text.partition("@") if ".py@" in text else (text, "", "")
-        is_path = existing(path, bases) is not None or path.endswith((".yaml", ".yml", ".py"))
+        is_path = path.endswith((".yaml", ".yml", ".py")) or ("/" in path and existing(path, bases) is not None)
+        # a bare word is the library's name for a task, although a folder of data may be called the same
         return f"{_first(path, bases)}{at}{name}" if is_path else text
     if kind == "optional" or (kind == "reference" and HUB_ID.match(text)):
         found = existing(text, bases)

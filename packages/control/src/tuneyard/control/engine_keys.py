@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from tuneyard.control.anchors import ENGINE_FILES
 from tuneyard.core.errors import RequestError, nearest, unknown
 from tuneyard.core.masking import mask_secrets
 
@@ -76,7 +78,7 @@ def check_engine(kind: str, engine: Mapping[str, Any]) -> None:
     """What can be said without the library.
 
     Raises:
-        RequestError: a key that tuneyard sets itself, a secret, or a stage that cannot work.
+        RequestError: a key that tuneyard sets itself, a file that is not there, a secret, or a stage that cannot work.
     """
     for key, value in engine.items():
         if key in OWNED[kind] and value is not None:
@@ -85,6 +87,8 @@ def check_engine(kind: str, engine: Mapping[str, Any]) -> None:
                 where=f"engine.{key}",
                 way_out=f"use {OWNED[kind][key]}",
             )
+        if key in ENGINE_FILES and isinstance(value, str) and not value.startswith("{") and not Path(value).is_file():
+            raise RequestError(f"no such file: {value}", where=f"engine.{key}")
     refuse_secrets(engine, "engine")
     if kind == "train" and engine.get("stage") == "ppo":
         raise RequestError(

@@ -147,6 +147,36 @@ class Hub:
         snapshot = repository / "snapshots" / commit
         return snapshot if snapshot.is_dir() and any(snapshot.iterdir()) else None
 
+    def adapter(self, name: str, commit: str, where: str) -> Path:
+        """The folder of an adapter at a commit, downloaded where the cache does not hold it: they are small.
+
+        Raises:
+            RequestError: the repository holds no adapter.
+            SetupError: it is not in the cache and cannot be downloaded.
+        """
+        if self.reachable:
+            self._download(name, commit, where)
+        snapshot = self.cached("models", name, commit)
+        if snapshot is None or not (snapshot / "adapter_config.json").is_file():
+            raise RequestError(f"{name} holds no adapter (adapter_config.json)", where=where)
+        return snapshot
+
+    def _download(self, name: str, commit: str, where: str) -> None:
+        from httpx import HTTPError
+        from huggingface_hub import snapshot_download
+
+        try:
+            snapshot_download(
+                name,
+                revision=commit,
+                allow_patterns=["adapter_*", "*.json", "*.jinja", "tokenizer*"],
+                cache_dir=self.cache,
+                endpoint=self.endpoint,
+                token=self.token or False,
+            )
+        except (HTTPError, OSError, ValueError) as error:  # its own errors derive from these
+            raise SetupError(f"{name} cannot be downloaded: {error}", where=where) from error
+
     def unreachable(self, need: str, where: str) -> SetupError:
         """The error where the hub is needed and not to be had, with the three ways out."""
         why = f"{OFFLINE_VARIABLE} is set" if self.forbidden else f"no answer within {PROBE_SECONDS:.0f} s"

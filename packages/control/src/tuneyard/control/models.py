@@ -150,10 +150,9 @@ def resolve_adapter(reference: ModelRef, model: ModelRef, runs: Path, hub: Hub, 
     if not HUB_ID.match(text):
         raise RequestError(f"{text!r} is no folder and no hub id", where=where, way_out="a folder, `run:ID` or hub id")
     commit = hub.freeze("models", text, reference.revision, where)
-    snapshot = hub.cached("models", text, commit)
-    if snapshot is not None and (snapshot / "adapter_config.json").is_file():
-        check_adapter(snapshot, model, hub, where)
-    return reference.model_copy(update={"path": None, "revision": commit})
+    folder = hub.adapter(text, commit, where)
+    check_adapter(folder, model, hub, where)
+    return reference.model_copy(update={"path": str(folder), "revision": commit})
 
 
 def _with_adapter(model: ModelRef, adapter: Path, hub: Hub, where: str) -> ModelRef:

@@ -11,7 +11,6 @@ import shutil
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any, TextIO
 
 from tuneyard.control.summary import duration, progress_text, waiting_for
@@ -41,11 +40,13 @@ class Events:
         if attempt != self._attempt:
             self._attempt, self._offset = attempt, 0
         found = []
-        if attempt:
-            with suppress(json.JSONDecodeError):  # a line cut by a full disk: the next reading begins behind it
-                for event, offset in read_json_lines(self._run.attempt(attempt).events, self._offset):
-                    self._offset = offset
-                    found.append(event)
+        file = self._run.attempt(attempt).events
+        try:
+            for event, offset in read_json_lines(file, self._offset) if attempt else ():
+                self._offset = offset
+                found.append(event)
+        except json.JSONDecodeError:  # a line that a full disk has cut
+            self._offset = file.stat().st_size
         return found
 
 

@@ -18,7 +18,7 @@ from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import explain_os_error, write_atomically, write_json
 from tuneyard.core.masking import mask_secrets
 from tuneyard.core.run_folder import RunFolder, create_run
-from tuneyard.core.specs import RunSpec
+from tuneyard.core.specs import Spec
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def request_from_text(text: str, base: Path) -> Request:
     return Request(given, base, "spec", text)
 
 
-def create(workspace: Workspace, spec: RunSpec, given: str) -> RunFolder:
+def create(workspace: Workspace, spec: Spec, given: str) -> RunFolder:
     """Make the folder of a run: spec.yaml, copies of the user's code, and spec.json last. Not started yet.
 
     Args:
@@ -88,9 +88,8 @@ def create(workspace: Workspace, spec: RunSpec, given: str) -> RunFolder:
     Raises:
         SetupError: the folder cannot be written; nothing of it is left.
     """
-    kind, name = getattr(spec, "kind"), spec.name or "run"  # noqa: B009 - every spec has a kind, their base has none
     try:
-        run = create_run(workspace.runs, kind, name)
+        run = create_run(workspace.runs, spec.kind, spec.name or "run")
     except (FileExistsError, NotADirectoryError) as error:
         way_out = "move it away, or set another `runs` folder in tuneyard.yaml"
         raise SetupError("is not a folder", where=str(workspace.runs), way_out=way_out) from error

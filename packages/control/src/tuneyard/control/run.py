@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,13 @@ from tuneyard.core.run_folder import RunFolder, State, find_run
 
 
 class Run:
-    """One run. Everything it tells is read from the run's files at that moment; nothing is kept."""
+    """One run. Its state, result and events are read from the run's files whenever they are asked for."""
 
-    def __init__(self, folder: RunFolder, workspace: Workspace) -> None:
+    def __init__(self, folder: RunFolder, workspace: Workspace, notes: Sequence[str] = ()) -> None:
         self.folder = folder
         """The run folder: every file of the run by name."""
+        self.notes = list(notes)
+        """What was decided that the spec left open, such as the model that is evaluated; a sentence each."""
         self._workspace = workspace
 
     @classmethod
@@ -151,7 +153,7 @@ def _start(kind: str, spec: str | Path | Mapping[str, Any] | None, fields: dict[
     resolved = request.resolve(workspace, kind)
     folder = create(workspace, resolved.spec, request.as_given())
     launch.start(workspace, folder, resolved.variables)
-    return Run(folder, workspace)
+    return Run(folder, workspace, resolved.notes)
 
 
 def _request(workspace: Workspace, kind: str, spec: Any, overrides: list[Any]):

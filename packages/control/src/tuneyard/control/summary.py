@@ -94,7 +94,9 @@ def _measure(run: RunFolder, spec: dict[str, Any]) -> str:
     sources = [d.get("source") for d in spec.get("dataset", []) if isinstance(d, dict)]
     if "builtin:arithmetic" in sources:
         return f"{PIXI} -e eval arithmetic model=run:{run.id}"
-    return f"{PIXI} -e eval gsm8k model=run:{run.id}"
+    if "builtin:gsm8k" in sources:
+        return f"{PIXI} -e eval gsm8k model=run:{run.id}"
+    return f"{PIXI} -e eval eval tasks=TASK model=run:{run.id}"
 
 
 def _earlier_like(run: RunFolder) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from typing import Any
 
 from tuneyard.control import launch
@@ -36,7 +37,8 @@ def follow(workspace: Workspace, run: RunFolder, signals: Signals, as_json: bool
     Ctrl-C asks for its end and goes on showing, a second one has it killed. A closed terminal changes nothing.
     """
     view = view_for(sys.stderr, silent=as_json)
-    view.write(f"{run.id} in {run.path}")
+    with suppress(OSError):  # the terminal may be gone already
+        view.write(f"{run.id} in {run.path}")
     status = watch(run, view, signals, lambda: _interrupt(workspace, run, view))
     if status is None:
         return 0

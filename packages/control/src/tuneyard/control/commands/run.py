@@ -11,7 +11,6 @@ from tuneyard.control.anchors import standing_folder
 from tuneyard.control.commands.arguments import Arguments
 from tuneyard.control.commands.follow import follow, started
 from tuneyard.control.defaults import default_request
-from tuneyard.control.environments import environment_prefix
 from tuneyard.control.overrides import parse_words
 from tuneyard.control.progress import Signals
 from tuneyard.control.request import Request, create, read_request
@@ -36,7 +35,6 @@ def main(command: str, arguments: list[str]) -> int:
         say(f"note: {note}")
     if options.dry_run:
         return _dry_run(workspace, resolved, options.json)
-    environment_prefix(workspace, resolved.spec.kind)
     with Signals() as signals:
         run = create(workspace, resolved.spec, request.as_given())
         launch.start(workspace, run, resolved.variables)
