@@ -40,6 +40,9 @@ NAMES: dict[str, tuple[str, ...]] = {
 }
 """Role -> the names of columns that are taken for it where nobody says otherwise, the likeliest first."""
 
+OPTIONAL_ROLES = ("query", "system", "history", "tools", "images", "id", "target")
+"""Roles that a row, and so the first one, may lack."""
+
 ALIASES = {"instruction": "prompt", "input": "query", "output": "response", "kto_tag": "label"}
 """Other names of roles: LLaMA-Factory's, and those of alpaca's own columns."""
 
@@ -84,6 +87,9 @@ def layout_of(row: Row, columns: Mapping[str, str], format: DatasetFormat | None
     if found_format is None:
         raise RequestError(f"no format fits the columns {_listed(row)}", where=where, way_out=LACKING)
     _check_needs(found_format, known, row, where)
+    for role in OPTIONAL_ROLES:  # a later row may have them
+        if NAMES[role][0] not in known.values():
+            known.setdefault(role, NAMES[role][0])
     return Layout(found_format, known)
 
 
@@ -93,7 +99,7 @@ def _told(columns: Mapping[str, str], row: Row, where: str) -> dict[str, str]:
         role = ALIASES.get(given, given)
         if role not in NAMES:
             raise unknown("role in `columns`", given, [*NAMES, *ALIASES], where=where)
-        if column not in row and role not in ("query", "system", "history", "tools", "images", "id", "target"):
+        if column not in row and role not in OPTIONAL_ROLES:
             guess = nearest(column, row)
             raise RequestError(
                 f"`columns` says that {given} is in {column!r}, but the columns are {_listed(row)}",

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.core.errors import RequestError, SetupError, TuneyardError, unknown
+from tuneyard.core.files import explain_os_error, write_atomically
 from tuneyard.data.folders import NO_DATA, of_split
 from tuneyard.data.reading import is_data_file
 
@@ -71,13 +72,36 @@ def fetch(name: str, config: str | None, split: str, revision: str | None) -> Hu
     repository = _look(name, revision)
     chosen = _choose(repository, config, split)
     if not chosen:
-        repository = _look(name, CONVERTED)
+        repository, revision = _converted(name), CONVERTED
         chosen = _choose(repository, config, split)
-    if not chosen:
+    files = [repository.download(file) for file in chosen]
+    if repository.online:
+        _remember(repository, revision or "main")
+    return HubFiles(files, repository.commit)
+
+
+def _converted(name: str) -> _Repository:
+    """The dataset as the hub converted it."""
+    try:
+        return _look(name, CONVERTED)
+    except RequestError as error:
         raise RequestError(
             "the repository holds no JSON, CSV or Parquet file", where=name, way_out="give a local file or folder"
-        )
-    return HubFiles([repository.download(file) for file in chosen], repository.commit)
+        ) from error
+
+
+def _remember(repository: _Repository, revision: str) -> None:
+    """Note in the cache which commit a branch is, which the client does not where it is asked for a commit."""
+    from huggingface_hub import constants
+
+    if revision != repository.commit:
+        reference = _cache_of(Path(constants.HF_HUB_CACHE), repository.name) / "refs" / revision
+        reference.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(reference, repository.commit)
+
+
+def _cache_of(cache: Path, name: str) -> Path:
+    return cache / f"datasets--{name.replace('/', '--')}"
 
 
 def _choose(repository: _Repository, config: str | None, split: str) -> list[str]:
@@ -173,7 +197,7 @@ def _look(name: str, revision: str | None) -> _Repository:
 
 
 def _cached(cache: Path, name: str, revision: str | None) -> _Repository | None:
-    folder = cache / f"datasets--{name.replace('/', '--')}"
+    folder = _cache_of(cache, name)
     reference = folder / "refs" / (revision or "main")
     commit = reference.read_text().strip() if reference.is_file() else revision or "main"
     snapshot = folder / "snapshots" / commit
@@ -200,8 +224,6 @@ def _translated(name: str, act: Callable[[], Any]) -> Any:
         return act()
     except Exception as error:  # as in _look
         if isinstance(error, OSError) and error.errno is not None:
-            from tuneyard.core.files import explain_os_error
-
             raise explain_os_error(error, Path(constants.HF_HUB_CACHE)) from error
         if _is_of_network(error):
             raise unreachable(name, constants.ENDPOINT, str(error) or type(error).__name__) from error

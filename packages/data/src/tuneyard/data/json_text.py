@@ -53,9 +53,11 @@ class JsonText:
                 if not self._is_cut(error) or not self._more():
                     raise
             else:
-                if self._at < len(self._text) or isinstance(value, str | list | dict) or not self._more():
+                # A number may go on behind what has been read: `1` and `1e+` may be the beginning of `1e+16`.
+                may_go_on = not isinstance(value, str | list | dict) and len(self._text) - self._at <= 2
+                if not may_go_on or not self._more():
                     return value
-                self._at = start  # a number may go on behind what has been read
+                self._at = start
 
     def elements(self) -> Iterator[tuple[int, Any]]:
         """The elements of the list that begins here, each with the line it begins on."""

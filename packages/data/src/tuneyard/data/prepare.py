@@ -9,6 +9,7 @@ manifest.json           last: where it stands, and says the same as the spec, th
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -16,7 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuneyard.core.documents import read_document
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import read_json, sha256_of_file
 from tuneyard.core.references import DatasetSource
 from tuneyard.core.run_folder import RunFolder
@@ -46,6 +47,7 @@ def prepare(folder: Path | str) -> DataManifest:
     kept = _whole(run, spec)
     if kept is not None:
         return kept
+    _check_place(run.data)
     if run.data.exists():
         shutil.rmtree(run.data)  # of an attempt that died on the way
     stage = str(spec.engine.get("stage", "sft"))
@@ -67,6 +69,16 @@ def _spec(run: RunFolder) -> object:
         raise RequestError("no such file", where=str(run.spec), way_out="name the folder of a run") from error
     except ValueError as error:
         raise RequestError(f"not valid JSON: {error}", where=str(run.spec)) from error
+
+
+def _check_place(folder: Path) -> None:
+    """`datasets`, under LLaMA-Factory, takes brackets in a path for a pattern, and `::` for a chain of archives."""
+    if re.search(r"\[.*\]|::", str(folder), re.DOTALL):
+        raise SetupError(
+            "LLaMA-Factory cannot read from a folder whose path has [ ] or :: in it",
+            where=str(folder),
+            way_out="rename that folder, or set another `runs` folder in tuneyard.yaml",
+        )
 
 
 def _named(spec: TrainSpec) -> Iterator[tuple[str, Role, DatasetSource]]:

@@ -186,23 +186,19 @@ def layout_of_entry(projection: Projection, where: str) -> Layout:
     text = projection.format == "text"
     names = {"kto_tag": "label", "prompt": "text" if text else "prompt"}
     columns = {names.get(role, role): column for role, column in projection.columns.items()}
+    for role in ("id", "target"):  # which trainers do not read, and entries do not name
+        if role not in columns.values():
+            columns[role] = role
     folder = projection.folders[0] if projection.folders else None
     return Layout(projection.format, columns, None if projection.formatting == "alpaca" else projection.tags, folder)
 
 
 def projection_of_layout(layout: Layout) -> Projection:
-    """A projection for rows with texts in columns: alpaca, text, and pairs or labelled answers with a prompt.
-
-    Columns with alpaca's own names that the first row lacks are read all the same where a later one has them.
-    """
+    """A projection for rows with texts in columns: alpaca, text, and pairs or labelled answers with a prompt."""
     if layout.format == "text":
         return Projection({"prompt": layout.columns["text"]})
     order = ("prompt", "query", "response", "chosen", "rejected", "label", "system", "history", "tools", "images")
     columns = {"kto_tag" if role == "label" else role: layout.columns[role] for role in order if role in layout.columns}
-    for role in ("query", "system", "history", "tools", "images"):
-        column = "input" if role == "query" else role
-        if role not in columns and column not in columns.values():
-            columns[role] = column
     settings = {"ranking": True} if layout.format == "preference" else {}
     unread = {"preference": {"response", "kto_tag"}, "kto": {"chosen", "rejected"}}.get(
         layout.format, {"chosen", "rejected", "kto_tag"}

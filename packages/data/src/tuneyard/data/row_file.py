@@ -188,7 +188,7 @@ class RowFile:
         if self._misread():
             path = _as_parquet(path, seen, empty, lacking)
         elif lacking:
-            path = _filled_up(path, lacking)
+            path = _filled_up(path, list(seen.filled), lacking)
         if path != self.path or lacking:
             digest, size = sha256_of_file(path), path.stat().st_size
         return Written(path, seen.rows, digest, size, frozenset(seen.filled))
@@ -228,12 +228,12 @@ def _on_disk(path: Path, act: Callable[[], Any]) -> Any:
         raise explain_os_error(error, path) from error
 
 
-def _filled_up(path: Path, lacking: dict[str, Any]) -> Path:
+def _filled_up(path: Path, columns: list[str], lacking: dict[str, Any]) -> Path:
     """The same file, with something in every column of every row."""
     fuller = path.with_suffix(".filled")
     with RowFile(fuller) as file:
         with open(path, "rb") as lines:
-            write_rows(file, ({**row, **{c: v for c, v in lacking.items() if c not in row}} for row in _loaded(lines)))
+            write_rows(file, ({c: row[c] if c in row else lacking[c] for c in columns} for row in _loaded(lines)))
         file.keep()
     _on_disk(path, lambda: fuller.replace(path))
     return path

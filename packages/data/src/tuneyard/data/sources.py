@@ -180,7 +180,7 @@ def _may_stay(asked: DatasetSource) -> bool:
 
 def _all_in_columns(layout: formats.Layout, first: Row) -> bool:
     """Whether rows of this layout hold texts in columns, which need no other form."""
-    if layout.format == "sharegpt" or "messages" in layout.columns or "images" in layout.columns:
+    if layout.format == "sharegpt" or "messages" in layout.columns or layout.columns.get("images") in first:
         return False
     texts = [first.get(layout.columns[r]) for r in ("prompt", "chosen", "rejected") if r in layout.columns]
     label = first.get(layout.columns["label"]) if layout.format == "kto" else True

@@ -46,7 +46,9 @@ _WRITTEN = {"system": "system", "user": "human", "assistant": "gpt", "tool": RES
 # What LLaMA-Factory puts between the results of calls made at once: the end and the beginning of a result in the
 # templates that allow several.
 _BETWEEN_RESULTS = "\n</tool_response>\n<tool_response>\n"
-_THOUGHT = re.compile(r"(\s*<think>.*?</think>\s*)(.*)", re.DOTALL)
+_THOUGHT = re.compile(r"\s*<think>(.*?)</think>(.*)", re.DOTALL)
+_WRITTEN_THOUGHT = "<think>\n{}\n</think>\n\n"
+"""A thought before a call of a tool: LLaMA-Factory tells it from the call by exactly this."""
 
 
 class BadRow(ValueError):
@@ -160,7 +162,8 @@ def _call_from_text(text: str) -> Message:
     """A `function_call` turn: JSON of one call or a list of them, a thought in <think> before it allowed."""
     thought, rest = "", text
     if match := _THOUGHT.fullmatch(text):
-        thought, rest = match.groups()
+        rest = match[2]
+        thought = text.removesuffix(rest)
     try:
         calls = json.loads(rest)
     except ValueError as error:
@@ -194,10 +197,10 @@ def written_turn(message: Message, notes: Counter[str]) -> dict[str, str]:
     calls = message.get("tool_calls")
     if not calls:
         return {"from": _WRITTEN[message["role"]], "value": message["content"]}
-    thought = message["content"]
-    if thought and not _THOUGHT.fullmatch(thought):
+    match = _THOUGHT.fullmatch(message["content"])
+    thought = _WRITTEN_THOUGHT.format(match[1].strip("\n")) if match else ""
+    if (match[2] if match else message["content"]).strip():
         notes["text beside a tool call left out, since LLaMA-Factory trains on the call alone"] += 1
-        thought = ""
     plain = [{"name": c["function"]["name"], "arguments": c["function"]["arguments"]} for c in calls]
     value = json.dumps(plain[0] if len(plain) == 1 else plain, ensure_ascii=False)
     return {"from": CALL, "value": thought + value}
