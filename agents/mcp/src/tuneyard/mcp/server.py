@@ -6,19 +6,42 @@ memory that is not in files, so that any number of servers agree, and a new one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
+import anyio
 from mcp.server.lowlevel import Server
-from mcp_types import CallToolRequestParams, CallToolResult, ListToolsResult, PaginatedRequestParams
+from mcp.shared.exceptions import MCPError
+from mcp_types import (
+    INVALID_PARAMS,
+    CallToolRequestParams,
+    CallToolResult,
+    CompleteRequestParams,
+    CompleteResult,
+    Completion,
+    GetPromptRequestParams,
+    GetPromptResult,
+    ListPromptsResult,
+    ListResourcesResult,
+    ListResourceTemplatesResult,
+    ListToolsResult,
+    PaginatedRequestParams,
+    PromptMessage,
+    ReadResourceRequestParams,
+    ReadResourceResult,
+    TextContent,
+)
 
 from tuneyard.control.run_list import RunList
 from tuneyard.control.workspace import Workspace
-from tuneyard.core.errors import SetupError, unknown
+from tuneyard.core.errors import TuneyardError, unknown
+from tuneyard.core.masking import mask_secrets
 from tuneyard.mcp.tool import Call, failed, in_thread
 from tuneyard.mcp.tools import TOOLS
+from tuneyard.mcp.watching import Watch
 
 INSTRUCTIONS = (
     "tuneyard fine-tunes and evaluates language models. Runs go on when this conversation ends: start one with train "
@@ -28,49 +51,125 @@ INSTRUCTIONS = (
     "the tasks changed: AGENTS.md is how whoever comes next knows."
 )
 
+MOST_COMPLETIONS = 100
+"""As many as the protocol allows."""
 
-class Yard:
-    """What the handlers share: the workspace, found when it is first needed, and what is known of its runs."""
+
+class Handlers:
+    """Who answers what clients ask. The workspace is found when it is first needed; modules likewise."""
 
     def __init__(self, find: Callable[[], Workspace]) -> None:
         self._find = find
+        self.watch = Watch(self._look)
 
     @cached_property
     def workspace(self) -> Workspace:
-        """The workspace; raises SetupError where there is none, at every call until there is one."""
+        """The workspace; raises SetupError where there is none, at every question until there is one."""
         return self._find()
 
     @cached_property
     def runs(self) -> RunList:
+        """What is known of the runs."""
         return RunList(self.workspace.runs)
+
+    async def list_tools(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
+        return ListToolsResult(tools=await in_thread(lambda: [tool.definition for tool in TOOLS.values()]))
+
+    async def call_tool(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult:
+        tool = TOOLS.get(params.name)
+        if tool is None:
+            return failed(str(unknown("tool", params.name, TOOLS)))
+        try:
+            call = Call(self.workspace, self.runs, ctx.session.report_progress)
+        except TuneyardError as error:
+            return failed(str(error))
+        return await tool(call, params.arguments or {})
+
+    async def list_resources(self, ctx: Any, params: PaginatedRequestParams | None) -> ListResourcesResult:
+        from tuneyard.mcp.resources import listed
+
+        return ListResourcesResult(resources=await self._answered(lambda: listed(self.workspace)))
+
+    async def list_templates(self, ctx: Any, params: PaginatedRequestParams | None) -> ListResourceTemplatesResult:
+        from tuneyard.mcp.resources import templates
+
+        return ListResourceTemplatesResult(resource_templates=templates())
+
+    async def read_resource(self, ctx: Any, params: ReadResourceRequestParams) -> ReadResourceResult:
+        from tuneyard.mcp.resources import read
+
+        contents = await self._answered(lambda: read(self.workspace, str(params.uri)), uri=str(params.uri))
+        return ReadResourceResult(contents=[contents])
+
+    async def list_prompts(self, ctx: Any, params: PaginatedRequestParams | None) -> ListPromptsResult:
+        from tuneyard.mcp.prompts import PROMPTS
+
+        return ListPromptsResult(prompts=[form.definition(name) for name, form in PROMPTS.items()])
+
+    async def get_prompt(self, ctx: Any, params: GetPromptRequestParams) -> GetPromptResult:
+        from tuneyard.mcp.prompts import PROMPTS, prompt_text
+
+        text = await self._answered(lambda: prompt_text(self.workspace, params.name, params.arguments or {}))
+        message = PromptMessage(role="user", content=TextContent(text=text))
+        return GetPromptResult(description=PROMPTS[params.name].description, messages=[message])
+
+    async def complete(self, ctx: Any, params: CompleteRequestParams) -> CompleteResult:
+        """Run ids, for the arguments of prompts and addresses that take one."""
+        if params.argument.name not in ("id", "run_id", "a", "b"):
+            return CompleteResult(completion=Completion(values=[]))
+        kind = "eval" if params.argument.name in ("a", "b") else None
+        page = await self._answered(
+            lambda: self.runs.page(kind=kind, text=params.argument.value, limit=MOST_COMPLETIONS)
+        )
+        values = [row[0] for row in page.rows]
+        return CompleteResult(completion=Completion(values=values, total=page.total, has_more=page.after is not None))
+
+    def _look(self, address: str) -> Any:
+        from tuneyard.mcp.resources import look
+
+        try:
+            return look(self.workspace, address)
+        except TuneyardError:
+            return None  # there is no workspace yet
+
+    async def _answered(self, function: Callable[[], Any], **data: str) -> Any:
+        """What a function gives; our errors become those of the protocol."""
+        try:
+            return await in_thread(function)
+        except TuneyardError as error:
+            raise MCPError(INVALID_PARAMS, mask_secrets(str(error)), data or None) from error
 
 
 def build(find: Callable[[], Workspace]) -> Server[Any]:
     """The server for one workspace.
 
     Args:
-        find: finds the workspace; raises SetupError where there is none, which every call then tells.
+        find: finds the workspace; raises SetupError where there is none, which every answer then tells.
     """
-    yard = Yard(find)
+    handlers = Handlers(find)
 
-    async def list_tools(ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
-        return ListToolsResult(tools=await in_thread(lambda: [tool.definition for tool in TOOLS.values()]))
-
-    async def call_tool(ctx: Any, params: CallToolRequestParams) -> CallToolResult:
-        tool = TOOLS.get(params.name)
-        if tool is None:
-            return failed(str(unknown("tool", params.name, TOOLS)))
-        try:
-            call = Call(yard.workspace, yard.runs, ctx.session.report_progress)
-        except SetupError as error:
-            return failed(str(error))
-        return await tool(call, params.arguments or {})
+    @asynccontextmanager
+    async def lifespan(server: Server[Any]) -> AsyncIterator[None]:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(handlers.watch.run)
+            yield
+            tasks.cancel_scope.cancel()
 
     return Server(
         "tuneyard",
         version=version("tuneyard-mcp"),
         title="tuneyard",
         instructions=INSTRUCTIONS,
-        on_list_tools=list_tools,
-        on_call_tool=call_tool,
+        lifespan=lifespan,
+        on_list_tools=handlers.list_tools,
+        on_call_tool=handlers.call_tool,
+        on_list_resources=handlers.list_resources,
+        on_list_resource_templates=handlers.list_templates,
+        on_read_resource=handlers.read_resource,
+        on_subscribe_resource=handlers.watch.subscribe,
+        on_unsubscribe_resource=handlers.watch.unsubscribe,
+        on_subscriptions_listen=handlers.watch.listen,
+        on_list_prompts=handlers.list_prompts,
+        on_get_prompt=handlers.get_prompt,
+        on_completion=handlers.complete,
     )

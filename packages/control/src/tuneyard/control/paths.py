@@ -1,4 +1,4 @@
-"""Which paths an agent may name: those in the workspace, in its folder of runs, and what tuneyard.yaml allows."""
+"""Which paths an agent may name: in the workspace and its runs, what tuneyard.yaml allows, built-in models."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def inside(workspace: Workspace, text: str) -> Path:
         real = Path(os.path.realpath(path))
     except (OSError, ValueError) as error:
         raise RequestError(f"is not a path: {error}", where=_short(text)) from error
-    if any(real.is_relative_to(folder) for folder in _open_folders(workspace)):
+    if any(real.is_relative_to(folder) for folder in _open_folders(workspace)) or _is_builtin(real):
         return real
     raise RequestError(
         "lies outside the workspace" if str(real) == str(path) else f"leads outside the workspace, to {real}",
@@ -39,6 +39,12 @@ def inside(workspace: Workspace, text: str) -> Path:
 def _open_folders(workspace: Workspace) -> list[Path]:
     allowed = [workspace.resolve(p) for p in workspace.settings.allowed_paths] if workspace.has_settings else []
     return [Path(os.path.realpath(folder)) for folder in (workspace.path, workspace.runs, *allowed)]
+
+
+def _is_builtin(path: Path) -> bool:
+    from tuneyard.data.builtin import cache_folder  # brings pydantic, and is asked last
+
+    return path.is_relative_to(os.path.realpath(cache_folder() / "models"))
 
 
 def _short(text: str) -> str:

@@ -1,4 +1,4 @@
-"""How clients reach the server: on stdin and stdout, or over HTTP."""
+"""The server on stdin and stdout, and the workspace that it works in."""
 
 from __future__ import annotations
 

@@ -1,0 +1,102 @@
+"""A workspace with small real workers, servers for it and their clients."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))  # for the modules that the tests here share
+
+from raw_client import NEW, OLD, TRAIN, Client
+
+from tuneyard.control import launch
+from tuneyard.control.index import run_ids
+from tuneyard.control.workspace import Workspace
+from tuneyard.core.processes import kill_run
+from tuneyard.core.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[3]
+SMALL_LIBRARY = ROOT / "packages" / "control" / "tests" / "small_library.py"
+
+
+def make_worker(folder: Path, name: str) -> Path:
+    """An interpreter that finds the small worker of control's tests before any other."""
+    package = folder / "sources" / "tuneyard" / name
+    package.mkdir(parents=True)
+    (package / "__main__.py").write_bytes(SMALL_LIBRARY.read_bytes())
+    interpreter = folder / "prefix" / "bin" / "python"
+    interpreter.parent.mkdir(parents=True, exist_ok=True)
+    sources = shlex.quote(str(folder / "sources"))
+    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={sources} exec {shlex.quote(sys.executable)} "$@"\n')
+    interpreter.chmod(0o755)
+    return interpreter
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace whose workers do next to nothing, whose hub answers nobody, and whose cache is new."""
+    folder = tmp_path / 'work space, it\'s "ünï"'
+    folder.mkdir()
+    (folder / "pixi.toml").write_text("[environments]\ntrain = []\neval = []\n")
+    interpreters = {name: {"interpreter": str(make_worker(folder, name))} for name in ("train", "eval")}
+    (folder / "tuneyard.yaml").write_text(json.dumps({"environments": interpreters}))
+    for name in [n for n in os.environ if n.startswith(("HF_", "PIXI_"))] + ["INIT_CWD", "TUNEYARD_GSM8K"]:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TUNEYARD_LEASES", str(tmp_path / "leases"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # the port of `discard`, on which nobody listens
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    workspace = Workspace(folder)
+    yield workspace
+    for run in (RunFolder(workspace.runs / name) for name in run_ids(workspace.runs)):
+        latest = run.latest()
+        record = latest.read_supervisor() if latest else None
+        if record and latest and latest.supervisor_lives():
+            os.kill(record["pid"], signal.SIGKILL)
+        kill_run(run.id)
+
+
+@pytest.fixture
+def connect(desk: Workspace) -> Iterator[Callable[..., Client]]:
+    """Start a server for the workspace and be its client; all are ended with the test."""
+    clients: list[Client] = []
+
+    def start(era: str = OLD, *arguments: str, **options: Any) -> Client:
+        clients.append(Client(desk.path, era, *arguments, **options))
+        return clients[-1]
+
+    yield start
+    for client in clients:
+        client.kill()
+
+
+@pytest.fixture(params=[OLD, NEW])
+def client(request: pytest.FixtureRequest, connect: Callable[..., Client]) -> Client:
+    """A client of either era."""
+    return connect(request.param)
+
+
+@pytest.fixture
+def ended(desk: Workspace) -> Callable[..., RunFolder]:
+    """Make a run that has ended, as control leaves it, without a server."""
+    from tuneyard.control.overrides import from_fields
+    from tuneyard.control.request import Request
+    from tuneyard.control.starting import start_once
+
+    def make(kind: str = "train", **fields: Any) -> RunFolder:
+        given = TRAIN if kind == "train" else {"model": "builtin:tiny", "tasks": ["arithmetic"]}
+        request = Request(given, desk.path, "spec", overrides=from_fields(fields, desk.path))
+        run = start_once(desk, request, kind, again=True).run
+        assert launch.wait(run, 60).ended
+        return run
+
+    return make
