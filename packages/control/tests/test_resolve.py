@@ -138,8 +138,9 @@ def test_a_refused_token_is_not_repeated(desk: Workspace) -> None:
     assert "abcdefghij" not in refusal(desk, TRAIN, "engine.hf_hub_token=hf_abcdefghijklmnopqrstuvwxyz")
 
 
-def test_a_null_of_our_own_says_nothing(desk: Workspace) -> None:
-    assert train(desk, "engine.resume_from_checkpoint=null").engine == {}
+def test_what_says_nothing_new_is_left_out(desk: Workspace) -> None:
+    assert train(desk, "engine.resume_from_checkpoint=null", "engine.do_train=true").engine == {}
+    assert "a run of kind train trains" in refusal(desk, TRAIN, "engine.do_train=false")
 
 
 def test_evaluations_have_keys_of_their_own(desk: Workspace) -> None:

@@ -25,8 +25,6 @@ OWNED: dict[str, dict[str, str]] = {
         "overwrite_output_dir": _FOLDER,
         "seed": "seed",
         "do_train": "nothing: a run of kind train trains",
-        "do_predict": "a run of kind eval",
-        "predict_with_generate": "a run of kind eval",
         "resume_from_checkpoint": "`yard resume RUN`",
         "export_dir": "merge: true",
         "local_rank": "processes",
@@ -45,8 +43,14 @@ OWNED: dict[str, dict[str, str]] = {
         "dtype": "dtype",
         "load_in_4bit": "quantization_bit: 4",
         "load_in_8bit": "quantization_bit: 8",
-        "random_seed": "seed",
+        "quantization_config": "quantization_bit",
+        "seed": "seed",
         "device": "gpus",
+        "task_args": "tasks: [{task: …, arguments: {…}}]",
+        "model_path": "model",
+        "torch_dtype": "dtype",
+        "max_connections": "batch_size",
+        "use_chat_template": "apply_chat_template",
         "log_samples": "nothing: samples are always kept",
         "output_path": _FOLDER,
         "evaluation_tracker": _FOLDER,
@@ -126,9 +130,13 @@ def _secret(where: str, variable: str | None) -> RequestError:
     )
 
 
-def without_nulls(kind: str, engine: Mapping[str, Any]) -> dict[str, Any]:
-    """The engine's settings without tuneyard's own keys where they say nothing (`resume_from_checkpoint: null`)."""
-    return {key: value for key, value in engine.items() if not (value is None and key in OWNED[kind])}
+def without_our_own(kind: str, engine: Mapping[str, Any]) -> dict[str, Any]:
+    """The engine's settings without tuneyard's own keys where they say nothing new: null, or `do_train: true`."""
+    return {
+        key: value
+        for key, value in engine.items()
+        if not (key in OWNED[kind] and (value is None or (key == "do_train" and value is True)))
+    }
 
 
 def fit_to_schema(engine: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from tuneyard.control import datasets, devices, models, tasks
 from tuneyard.control.anchors import anchored, standing_folder
 from tuneyard.control.batch import split_batch
 from tuneyard.control.code_refs import resolve_code
-from tuneyard.control.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_nulls
+from tuneyard.control.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_our_own
 from tuneyard.control.environments import engine_schema
 from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
 from tuneyard.control.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
@@ -131,7 +131,7 @@ def _suggest_engine(workspace: Workspace, mapping: dict[str, Any], where: str) -
 
 
 def _resolve_train(spec: TrainSpec, workspace: Workspace, hub: Hub, notes: list[str]) -> TrainSpec:
-    engine = without_nulls("train", spec.engine)
+    engine = without_our_own("train", spec.engine)
     check_engine("train", engine)
     sets = {name: _datasets(spec, name, workspace, hub) for name in ("dataset", "eval_dataset")}
     callbacks = [resolve_code(code, "callbacks") for code in spec.callbacks]
@@ -198,7 +198,7 @@ def _processes(asked: int | None, gpus: int) -> int:
 
 
 def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[str]) -> EvalSpec:
-    engine = without_nulls("eval", spec.engine)
+    engine = without_our_own("eval", spec.engine)
     check_engine("eval", engine)
     spec = tasks.resolve_tasks(spec, hub)
     lm = resolve_code(spec.lm, "lm") if spec.lm else None
