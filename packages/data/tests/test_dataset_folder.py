@@ -196,12 +196,25 @@ def test_what_llamafactory_would_leave_out_is_left_out_and_told(tmp_path: Path) 
     (own / "dataset_info.json").write_text('{"d": {"file_name": "d.jsonl"}}')
     entry = add(tmp_path / "d", own)
     assert (entry.rows, entry.left_out, entry.read) == (1, 1, 2)
-    assert entry.notes == [
-        f"1 of 2 rows left out, as LLaMA-Factory would; the first is {own / 'd.jsonl'}:2: 'output' is null"
-    ]
+    (note,) = entry.notes
+    assert note.startswith(f"1 of 2 rows left out, as LLaMA-Factory would; the first is {own / 'd.jsonl'}:2: 'output'")
     (own / "d.jsonl").write_text('{"instruction": "c", "output": null}\n')
-    with pytest.raises(RequestError, match="leave out all of its 1 rows"):
+    with pytest.raises(RequestError, match=r"leave out every row; the first is .*d.jsonl:1: 'output' must be text"):
         add(tmp_path / "e", own)
+
+
+def test_what_llamafactory_would_leave_out_is_left_out_by_a_filter_or_limit_too(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    good = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
+    talks = [good[:1], good, good[1:], good, good]
+    (own / "d.jsonl").write_text("".join(json.dumps({"conversations": talk}) + "\n" for talk in talks))
+    (own / "dataset_info.json").write_text('{"d": {"file_name": "d.jsonl", "formatting": "sharegpt"}}')
+    entry = add(tmp_path / "d", own, limit=4)
+    assert (entry.rows, entry.left_out, entry.read) == (2, 2, 4)
+    assert "d.jsonl:1: the conversation ends with user" in entry.notes[0]
+    entry = add(tmp_path / "e", own)
+    assert (entry.rows, entry.left_out, entry.read) == (3, 2, 5)
 
 
 def test_several_datasets_in_one_folder(tmp_path: Path, source: Path) -> None:

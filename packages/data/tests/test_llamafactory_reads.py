@@ -3,7 +3,6 @@
 import importlib.machinery
 import importlib.util
 import json
-import os
 import sys
 import types
 from pathlib import Path
@@ -18,16 +17,17 @@ from tuneyard.data.records import Record
 from tuneyard.data.sources import open_source
 from tuneyard.data.tiny import write_tiny
 
+if importlib.util.find_spec("llamafactory") is None:
+    pytest.skip("LLaMA-Factory is not installed here", allow_module_level=True)
+
 
 @pytest.fixture(scope="module", autouse=True)
-def llamafactory() -> Any:
-    """LLaMA-Factory, which imports torchaudio whenever it is imported, although only audio needs it."""
-    os.environ.setdefault("DISABLE_VERSION_CHECK", "1")
+def torchaudio() -> None:
+    """LLaMA-Factory imports torchaudio whenever it is imported, although only audio needs it."""
     if "torchaudio" not in sys.modules and importlib.util.find_spec("torchaudio") is None:
         stand_in = types.ModuleType("torchaudio")
         stand_in.__spec__ = importlib.machinery.ModuleSpec("torchaudio", None)
         sys.modules["torchaudio"] = stand_in
-    return pytest.importorskip("llamafactory")
 
 
 @pytest.fixture

@@ -21,10 +21,10 @@ from typing import Any
 import orjson
 
 from tuneyard.core.errors import RunError
-from tuneyard.data.projection import LeftOut, Projection
+from tuneyard.data.projection import Projection
 from tuneyard.data.reading import BYTE_ORDER_MARK, broken_line
 from tuneyard.data.row_file import PIECE, Watched, watch
-from tuneyard.data.turns import BadRow
+from tuneyard.data.turns import BadRow, LeftOut
 
 Row = dict[str, Any]
 Span = tuple[int, int]
@@ -198,13 +198,14 @@ def _projected(span: Span, lines: list[bytes], projection: Projection) -> Block:
             if not isinstance(row, dict):
                 raise BadRow("not a JSON object")
             rows.append(projection(row))
-        except LeftOut as reason:
-            block.left_out += 1
-            block.first_left_out = block.first_left_out or (number, str(reason))
         except orjson.JSONDecodeError as error:
             block.broken = (number, f"not valid JSON ({error.msg})", line)
             return block
         except BadRow as reason:
+            if projection.lenient and isinstance(reason, LeftOut):
+                block.left_out += 1
+                block.first_left_out = block.first_left_out or (number, str(reason))
+                continue
             block.broken = (number, str(reason), line)
             return block
     block.watched = watch(rows)

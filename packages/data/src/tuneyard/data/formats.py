@@ -18,7 +18,7 @@ from typing import Any
 from tuneyard.core.errors import RequestError, nearest, unknown
 from tuneyard.core.references import DatasetFormat
 from tuneyard.data.records import Message, Record
-from tuneyard.data.turns import IMAGE, BadRow, Tags, kind_of_value, read_image, read_turn
+from tuneyard.data.turns import IMAGE, BadRow, LeftOut, Tags, kind_of_value, read_image, read_turn
 
 Row = Mapping[str, Any]
 
@@ -168,7 +168,10 @@ def parse(row: Row, layout: Layout) -> Record:
 
 
 def _alpaca(row: Row, layout: Layout, images: list[str | bytes]) -> dict[str, Any]:
-    prompt, response = _prompt(row, layout), _text(row, layout, "response")
+    prompt = _prompt(row, layout)
+    if (column := layout.columns["response"]) in row and row[column] is None:
+        raise LeftOut(f"{column!r} must be text, not null")
+    response = _text(row, layout, "response")
     history = _list(row, layout, "history")
     if not history:
         return {"prompt": prompt, "response": response}

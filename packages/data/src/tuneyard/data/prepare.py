@@ -52,7 +52,7 @@ def prepare(folder: Path | str) -> DataManifest:
         shutil.rmtree(run.data)  # of an attempt that died on the way
     stage = str(spec.engine.get("stage", "sft"))
     media = spec.engine.get("media_dir")
-    with DatasetFolder(run.data, processes=min(MOST_PROCESSES, os.cpu_count() or 1)) as out:
+    with DatasetFolder(run.data, processes=min(MOST_PROCESSES, _cores())) as out:
         for name, role, asked in _named(spec):
             start = time.perf_counter()
             source = open_source(asked, runs=run.path.parent, media=Path(media) if media else None)
@@ -69,6 +69,11 @@ def _spec(run: RunFolder) -> object:
         raise RequestError("no such file", where=str(run.spec), way_out="name the folder of a run") from error
     except ValueError as error:
         raise RequestError(f"not valid JSON: {error}", where=str(run.spec)) from error
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _check_place(folder: Path) -> None:

@@ -16,7 +16,17 @@ from tuneyard.core.errors import RequestError, nearest
 from tuneyard.core.references import DatasetFormat
 from tuneyard.data.formats import Layout
 from tuneyard.data.rows import OPTIONAL
-from tuneyard.data.turns import CALL, IMAGE, SHAREGPT_TAGS, BadRow, Tags, kind_of_value, order_problem, read_turn
+from tuneyard.data.turns import (
+    CALL,
+    IMAGE,
+    SHAREGPT_TAGS,
+    BadRow,
+    LeftOut,
+    Tags,
+    kind_of_value,
+    order_problem,
+    read_turn,
+)
 
 Row = dict[str, Any]
 
@@ -33,10 +43,6 @@ KEPT = ("ranking", "split", "num_samples")
 """Settings of an entry that still hold when its file is another."""
 
 
-class LeftOut(Exception):
-    """Why LLaMA-Factory would leave a row out."""
-
-
 @dataclass(frozen=True)
 class Projection:
     """What of a row is read, under LLaMA-Factory's names."""
@@ -49,7 +55,7 @@ class Projection:
     folders: tuple[Path, ...] = ()
     """Folders in which relative paths of images, videos and audio are looked for."""
     lenient: bool = False
-    """Leave out what LLaMA-Factory would leave out, rather than refuse it."""
+    """Whether rows that LLaMA-Factory would leave out may be left out; else they are refused."""
 
     @property
     def ranking(self) -> bool:
@@ -85,7 +91,7 @@ class Projection:
 
         Raises:
             BadRow: a column is missing or holds what it must not.
-            LeftOut: LLaMA-Factory would leave the row out, and `lenient` is set.
+            LeftOut: LLaMA-Factory would leave the row out.
         """
         out: Row = {}
         for role, column in self.columns.items():
@@ -99,9 +105,6 @@ class Projection:
         if "kto_tag" in self.columns:
             self._check_answered(out)
         return out
-
-    def _refuse(self, reason: str) -> Exception:
-        return LeftOut(reason) if self.lenient else BadRow(reason)
 
     def _check_answered(self, row: Row) -> None:
         """LLaMA-Factory tells a good answer from a bad one by which of two places is empty."""
@@ -220,8 +223,8 @@ def _optional_text(projection: Projection, column: str, value: Any) -> str:
 
 
 def _response(projection: Projection, column: str, value: Any) -> str:
-    if value is None and projection.lenient:
-        raise LeftOut(f"{column!r} is null")
+    if value is None:
+        raise LeftOut(f"{column!r} must be text, not null")
     return _text(projection, column, value)
 
 
@@ -230,7 +233,7 @@ def _answer(projection: Projection, column: str, value: Any) -> Any:
         return _response(projection, column, value)
     turn, role = _turn(projection, value)
     if role not in ("assistant", CALL):
-        raise projection._refuse(f"{column!r} is {role}'s, where the assistant must speak")
+        raise LeftOut(f"{column!r} is {role}'s, where the assistant must speak")
     return turn
 
 
@@ -252,7 +255,7 @@ def _messages(projection: Projection, column: str, value: Any) -> list[Row]:
         roles.append(role)
     behind_system = roles[1:] if roles[:1] == ["system"] else roles
     if problem := order_problem(behind_system, answered=not projection.ranking):
-        raise projection._refuse(problem)
+        raise LeftOut(problem)
     return turns
 
 

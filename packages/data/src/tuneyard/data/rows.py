@@ -15,7 +15,7 @@ from typing import Any
 from tuneyard.core.errors import RequestError, unknown
 from tuneyard.core.references import DatasetFormat
 from tuneyard.data.records import Message, Record
-from tuneyard.data.turns import BadRow, order_problem, written_turn, written_turns
+from tuneyard.data.turns import BadRow, LeftOut, order_problem, written_turn, written_turns
 
 Row = dict[str, Any]
 
@@ -117,7 +117,7 @@ def _alpaca(record: Record, notes: Counter[str]) -> Row:
 
 def _ordered(turns: list[Message], *, answered: bool) -> None:
     if problem := order_problem([m["role"] for m in turns], answered=answered):
-        raise BadRow(problem)
+        raise LeftOut(problem)
 
 
 def _sharegpt(record: Record, notes: Counter[str]) -> Row:
@@ -128,7 +128,7 @@ def _conversations(record: Record, notes: Counter[str], *, answered: bool) -> li
     turns = written_turns(record.turns(), notes)
     names = {"human": "user", "gpt": "assistant", "observation": "tool"}
     if problem := order_problem([names.get(t["from"], t["from"]) for t in turns], answered=answered):
-        raise BadRow(problem)
+        raise LeftOut(problem)
     return [{"from": "system", "value": record.system}, *turns] if record.system else turns
 
 

@@ -21,7 +21,7 @@ from tuneyard.data.builtin import CORPORA, PREFIX, arithmetic
 from tuneyard.data.projection import Projection, layout_of_entry, projection_of_entry, projection_of_layout
 from tuneyard.data.reading import broken_line, read_rows, shown
 from tuneyard.data.records import Record, record_from
-from tuneyard.data.turns import BadRow
+from tuneyard.data.turns import BadRow, LeftOut
 
 Row = dict[str, Any]
 
@@ -41,11 +41,20 @@ class Cursor:
     """Rows that the converter dropped."""
     filtered_away: int = 0
     """Records that the filter dropped."""
+    left_out: int = 0
+    """Rows left out because LLaMA-Factory would leave them out."""
+    first_left_out: str = ""
+    """Where the first of them stands, and why."""
 
     def at(self, path: Path, number: int, row: Row) -> None:
         """The stream has come to this row."""
         self.path, self.number, self.row = path, number, row
         self.read += 1
+
+    def leave_out(self, reason: str, place: str | None = None, count: int = 1) -> None:
+        """Note that rows were left out: the present one, or `count` of them, the first at `place`."""
+        self.first_left_out = self.first_left_out or f"{place or f'{self.path}:{self.number}'}: {reason}"
+        self.left_out += count
 
     def error(self, reason: str) -> RequestError:
         """The error for the present record."""
@@ -68,6 +77,8 @@ class Source:
     """Set where the rows may stay as they are."""
     settings: dict[str, Any] = field(default_factory=dict)
     """What its entry in a dataset_info.json says of sampling."""
+    lenient: bool = False
+    """Whether rows that LLaMA-Factory would leave out may be left out: where it is told how to read them."""
     _records: Callable[[Cursor], Iterator[Record]] = lambda cursor: iter(())
 
     def records(self, cursor: Cursor | None = None) -> Iterator[Record]:
@@ -76,8 +87,7 @@ class Source:
         Raises:
             RequestError: a row that cannot be read, no row at all, or none left.
         """
-        cursor = cursor or Cursor()
-        cursor.name = self.asked.source
+        cursor = cursor or Cursor(name=self.where)
         kept = 0
         for record in islice(self._kept(cursor), self.asked.limit):
             kept += 1
@@ -99,6 +109,10 @@ class Source:
     def _nothing_left(self, cursor: Cursor) -> RequestError:
         if not cursor.read:
             return RequestError("the dataset is empty", where=self.where)
+        if cursor.left_out == cursor.read:
+            return RequestError(
+                f"LLaMA-Factory would leave out every row; the first is {cursor.first_left_out}", where=self.where
+            )
         lost = [
             f"the {what} {code} dropped {count}"
             for what, code, count in (
@@ -156,6 +170,7 @@ def open_source(asked: DatasetSource, *, runs: Path | None = None, media: Path |
     if described:
         projection = projection_of_entry(entry or {}, folders_of_media, source.where)
         source.settings = {k: v for k, v in projection.settings.items() if k in ("split", "num_samples")}
+        source.lenient = projection.lenient
         if _may_stay(asked):
             source.projection = projection
             return source
@@ -212,6 +227,10 @@ def _located(asked: DatasetSource, runs: Path | None) -> tuple[Source, dict[str,
 
 def _described(asked: DatasetSource, folder: Path) -> tuple[Source, dict[str, Any]]:
     name, entry = folders.read_entry(folder, asked.name)
+    if asked.split != "train":
+        raise RequestError(
+            f"the entry in {folders.INFORMATION} says which split it is", where=str(folder), way_out="leave `split` out"
+        )
     if "hf_hub_url" in entry:
         split = str(entry.get("split", "train"))
         source = _from_hub(asked, str(entry["hf_hub_url"]), entry.get("subset") or entry.get("folder"), split)
@@ -270,11 +289,20 @@ def _parsed(source: Source, layout: formats.Layout) -> Callable[[Cursor], Iterat
     def records(cursor: Cursor) -> Iterator[Record]:
         for row in _rows(source, cursor):
             try:
-                yield formats.parse(row, layout)
+                record = formats.parse(row, layout)
             except BadRow as reason:
-                raise cursor.error(str(reason)) from reason
+                refuse(reason, cursor, source.lenient)
+            else:
+                yield record
 
     return records
+
+
+def refuse(reason: BadRow, cursor: Cursor, lenient: bool) -> None:
+    """Leave the present row out where that is allowed; else raise the error for it."""
+    if not (lenient and isinstance(reason, LeftOut)):
+        raise cursor.error(str(reason)) from reason
+    cursor.leave_out(str(reason))
 
 
 def _converted(source: Source, converter: str) -> Callable[[Cursor], Iterator[Record]]:

@@ -55,6 +55,10 @@ class BadRow(ValueError):
     """Why a row cannot be used; whoever knows the file and the line says so to the user."""
 
 
+class LeftOut(BadRow):
+    """Why LLaMA-Factory would leave a row out without a word."""
+
+
 @dataclass(frozen=True)
 class Tags:
     """How turns are written in a dataset that says so itself."""
