@@ -42,7 +42,8 @@ def supervise(attempt: Attempt, phase: str = "running", **changes: object) -> in
 
 
 def age(path: Path, seconds: float) -> None:
-    os.utime(path, (time.time() - seconds,) * 2)
+    then = time.time() - seconds
+    os.utime(path, (then, then))
 
 
 def test_an_id_tells_kind_name_and_time(run: RunFolder) -> None:

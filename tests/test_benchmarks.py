@@ -1,0 +1,47 @@
+"""The promised ratios, measured anew against the rivals in the same run. Seconds are printed, never asserted."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import dataset_folder
+import gsm8k
+import pytest
+import runs_listing
+import train_overhead
+
+from tuneyard.control.environments import environment_prefix
+from tuneyard.control.workspace import find_workspace
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[1]
+
+
+def python_of(name: str) -> str:
+    return str(environment_prefix(find_workspace(ROOT), name) / "bin" / "python")
+
+
+def test_looking_at_ten_thousand_runs_costs_little_more_than_importing_pydantic() -> None:
+    for comparison, bound in zip(runs_listing.measure(), runs_listing.BOUNDS.values(), strict=True):
+        print(comparison.row(bound), file=sys.stderr)
+        assert comparison.ratio <= bound, comparison
+
+
+def test_a_dataset_folder_is_written_at_least_five_times_as_fast_as_by_datasets(tmp_path: Path) -> None:
+    comparison = dataset_folder.compare(200_000, 3, python_of("train"), tmp_path)
+    print(comparison.row(dataset_folder.BOUND), file=sys.stderr)
+    assert comparison.ratio <= dataset_folder.BOUND, comparison
+
+
+def test_a_short_training_costs_no_more_than_llamafactorys_own_command() -> None:
+    comparison = train_overhead.measure(pairs=3)
+    print(comparison.row(train_overhead.BOUND), file=sys.stderr)
+    assert comparison.ratio <= train_overhead.BOUND, comparison
+
+
+def test_gsm8k_takes_less_time_than_by_lm_evals_own_command(gsm8k_folder: Path) -> None:
+    comparison = gsm8k.measure(gsm8k_folder, python_of("eval"), pairs=3)
+    print(comparison.row(gsm8k.BOUND), file=sys.stderr)
+    assert comparison.ratio <= gsm8k.BOUND, comparison
