@@ -56,7 +56,7 @@ def test_a_resumed_run_ends_with_the_loss_and_weights_of_one_that_was_not(
 
 
 def test_a_worker_killed_in_the_middle_is_resumed(runs: Runs) -> None:
-    engine = {"stage": "sft", "finetuning_type": "full", **TWELVE, "max_steps": 400, "save_steps": 20}
+    engine = {"stage": "sft", "finetuning_type": "full", **TWELVE, "max_steps": 200, "save_steps": 20}
     run = runs.new(engine)
     worker = start(run)
     wait_for(lambda: len(events(run, "checkpoint")) >= 2)

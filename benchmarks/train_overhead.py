@@ -1,0 +1,113 @@
+"""A 20-step LoRA run through `yard run`, against `llamafactory-cli train` on the YAML that the run leaves.
+
+    python benchmarks/train_overhead.py [--pairs 5]
+
+Resolving, preparing the data, supervising, events, hashes, the fingerprint and the plot are all on our side of the
+scale. Prints a row of the table in docs/benchmarks.md. Needs the environment `train`.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from measure import HEADER, Comparison, compare, pairs_from_command_line
+
+from tuneyard.control.environments import environment_prefix
+from tuneyard.control.leases import LEASES_VARIABLE
+from tuneyard.control.workspace import find_workspace
+
+ROOT = Path(__file__).parents[1]
+
+BOUND = 1.05
+"""The most that a run may cost, as a multiple of the rival."""
+
+SPEC = {
+    "kind": "train",
+    "name": "overhead",
+    "model": "builtin:tiny",
+    "dataset": {"source": "builtin:arithmetic", "digits": 3, "size": 2000, "seed": 0},
+    "engine": {
+        "stage": "sft",
+        "finetuning_type": "lora",
+        "lora_rank": 8,
+        "cutoff_len": 128,
+        "max_steps": 20,
+        "per_device_train_batch_size": 8,
+        "learning_rate": 1e-3,
+        "logging_steps": 1,
+    },
+}
+
+YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A workspace of its own, and both sides of the comparison in it."""
+
+    folder: Path
+    prefix: Path
+    """The environment `train`, which both sides train in."""
+
+    def prepare(self) -> None:
+        """Write spec and settings, and what stands in for torchaudio on the rival's side, which needs it too."""
+        (self.folder / "pixi.toml").write_bytes((ROOT / "pixi.toml").read_bytes())
+        interpreter = str(self.prefix / "bin" / "python")
+        settings = {"environments": {"train": {"interpreter": interpreter}}}
+        (self.folder / "tuneyard.yaml").write_text(yaml.safe_dump(settings))
+        (self.folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
+        stand_in = self.folder / "stand-in"
+        stand_in.mkdir()
+        (stand_in / "sitecustomize.py").write_text(
+            "from tuneyard.train.stand_ins import stand_in\nstand_in()\n" if self._lacks_torchaudio() else ""
+        )
+
+    def _lacks_torchaudio(self) -> bool:
+        command = [self.prefix / "bin" / "python", "-c", "import torchaudio"]
+        return subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+    def environment(self) -> dict[str, str]:
+        """Variables of both sides: one thread, no hub, bytecode kept; no waiting for runs of others on this machine."""
+        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "INIT_CWD")}
+        own = {"TUNEYARD_WORKSPACE": str(self.folder), LEASES_VARIABLE: str(self.folder / "leases")}
+        return {**kept, **own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+
+    def ours(self) -> None:
+        """One run from its spec to its result."""
+        self._call([*YARD, "run", str(self.folder / "spec.yaml")], self.environment())
+
+    def rival(self) -> None:
+        """The same training by LLaMA-Factory alone: into a new folder, with data that it has not met before."""
+        shutil.rmtree(self.folder / "saves", ignore_errors=True)
+        with tempfile.TemporaryDirectory() as tables:
+            own = {"HF_DATASETS_CACHE": tables, "PYTHONPATH": str(self.folder / "stand-in")}
+            file = max(self.folder.glob("runs/*/artifacts/llamafactory.yaml"), key=os.path.getmtime)
+            command = [str(self.prefix / "bin" / "llamafactory-cli"), "train", str(file)]
+            self._call(command, {**self.environment(), **own})
+
+    def _call(self, command: list[str], environment: dict[str, str]) -> None:
+        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"{command} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+
+
+def measure(pairs: int = 5) -> Comparison:
+    """Time both in turn; the first of each, which writes bytecode, does not count."""
+    with tempfile.TemporaryDirectory(prefix="train overhead ") as folder:
+        bench = Bench(Path(folder), environment_prefix(find_workspace(ROOT), "train"))
+        bench.prepare()
+        bench.ours()  # the rival reads the YAML of a run
+        return compare("20 LoRA steps", bench.ours, bench.rival, pairs=pairs)
+
+
+if __name__ == "__main__":
+    found = measure(pairs_from_command_line(__doc__ or ""))
+    print(HEADER)
+    print(found.row(BOUND))
