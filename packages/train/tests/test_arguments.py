@@ -112,6 +112,12 @@ def test_the_file_says_the_same_as_the_arguments() -> None:
     assert yaml.safe_load(answer["file"]) == parse_yaml(answer["file"], "file") == answer["arguments"]
 
 
+def test_datasets_that_are_not_prepared_have_the_names_that_they_will_have() -> None:
+    asked = spec({}, dataset=["a.jsonl", "b.jsonl"], eval_dataset=["c.jsonl"])
+    answer = arguments(asked)["arguments"]
+    assert (answer["dataset"], answer["eval_dataset"]) == ("train,train-2", "eval")
+
+
 @pytest.mark.parametrize("number", [1e-5, 3e-4, 1e22, 0.1, 5e-324])
 def test_numbers_stay_numbers_for_every_reader(number: float) -> None:
     text = as_yaml({"learning_rate": number})

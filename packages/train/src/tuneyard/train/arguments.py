@@ -10,8 +10,6 @@ from typing import Any
 
 from tuneyard.core.documents import parse_yaml
 from tuneyard.core.errors import RequestError
-from tuneyard.core.references import DatasetSource
-from tuneyard.core.run_folder import slug
 from tuneyard.core.specs import Spec, TrainSpec
 
 FILE_NAME = "llamafactory.yaml"
@@ -55,12 +53,12 @@ class Data:
 
     @classmethod
     def from_spec(cls, spec: TrainSpec) -> Data:
-        """Stand-ins for datasets that have not been prepared yet."""
-        return cls("data", [_name(s) for s in spec.dataset], [_name(s) for s in spec.eval_dataset])
+        """The names that datasets will have which are not prepared yet."""
+        return cls("data", _names("train", len(spec.dataset)), _names("eval", len(spec.eval_dataset)))
 
 
-def _name(source: DatasetSource) -> str:
-    return slug(source.name or Path(source.source.removeprefix("builtin:")).stem)
+def _names(role: str, count: int) -> list[str]:
+    return [f"{role}-{n}" if n > 1 else role for n in range(1, count + 1)]
 
 
 def processes(spec: TrainSpec) -> int:

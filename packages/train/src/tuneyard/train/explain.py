@@ -95,7 +95,7 @@ def explained_arguments(spec: TrainSpec, known: Callable[[], set[str]]) -> Itera
         yield
     except (ImportError, PackageNotFoundError) as error:
         raise missing_package(error) from error
-    except (ValueError, TypeError, AssertionError, OSError, RuntimeError) as error:
+    except (ValueError, TypeError, AssertionError, FileNotFoundError) as error:
         raise _refused(error, known) from error
 
 

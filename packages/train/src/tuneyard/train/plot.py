@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 Point = tuple[float, float]
+
+SMOOTHED_FROM = 40
+"""Points from which on a second, smoothed line is drawn."""
 
 
 def curve(history: Sequence[dict[str, Any]], name: str) -> list[Point]:
@@ -14,14 +18,17 @@ def curve(history: Sequence[dict[str, Any]], name: str) -> list[Point]:
     return sorted({entry["step"]: entry[name] for entry in history if name in entry and "step" in entry}.items())
 
 
-def smoothed(points: Sequence[Point], weight: float = 0.9) -> list[Point]:
-    """Exponential mean, without the pull of its start towards zero: a mean over about 1 / (1 - weight) points."""
-    total = mass = 0.0
+def smoothed(points: Sequence[Point]) -> list[Point]:
+    """The mean of each point and its neighbours, a fifteenth of all to either side.
+
+    Near the start as many to one side as to the other, so that a curve which falls is not drawn above itself.
+    """
+    reach = max(1, len(points) // 15)
+    sums = [0.0, *accumulate(value for _, value in points)]
     line = []
-    for step, value in points:
-        total = weight * total + (1 - weight) * value
-        mass = weight * mass + (1 - weight)
-        line.append((step, total / mass))
+    for place, (step, _) in enumerate(points):
+        first, last = place - min(place, reach), min(place + min(place, reach), len(points) - 1)
+        line.append((step, (sums[last + 1] - sums[first]) / (last + 1 - first)))
     return line
 
 
@@ -43,11 +50,12 @@ def plot_loss(history: Sequence[dict[str, Any]], file: Path, title: str) -> bool
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
     axes.plot(*zip(*losses, strict=True), color="#9ecae1", linewidth=1, label="loss")
-    if len(losses) >= 20:
+    if len(losses) >= SMOOTHED_FROM:
         axes.plot(*zip(*smoothed(losses), strict=True), color="#08519c", linewidth=1.8, label="loss, smoothed")
     for name, color in zip(_measured(history), ("#e6550d", "#31a354", "#756bb1"), strict=False):
         axes.plot(*zip(*curve(history, name), strict=True), "o-", color=color, markersize=4, label=_spoken(name))
     axes.set(title=title, xlabel="step", ylabel="loss")
+    axes.xaxis.get_major_locator().set_params(integer=True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.legend(frameon=False)
