@@ -198,15 +198,33 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_slot: None) -> It
     made.clean_up()
 
 
+@pytest.fixture(scope="session")
+def small_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with interpreters for the workers of small_library.py, and what they and the built-in model cost to make
+    in a cache beside them."""
+    folder = tmp_path_factory.mktemp("small") / 'a library, it\'s "ünï"'
+    folder.mkdir()
+    source = (Path(__file__).parent / "small_library.py").read_text()
+    for name in ("train", "eval"):
+        make_worker(folder, name, source)
+    for name in ("schemas", "models"):
+        (folder / "cache" / name).mkdir(parents=True)
+    return folder
+
+
 @pytest.fixture
-def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
-    """A workspace for requests: its workers are those of small_library.py, its hub answers nobody, its cache is new."""
+def desk(tmp_path: Path, small_library: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
+    """A workspace for requests: its workers are those of small_library.py, its hub answers nobody, its index is new."""
     folder = tmp_path / 'work space, it\'s "ünï"'
     folder.mkdir()
     (folder / "pixi.toml").touch()
-    library = (Path(__file__).parent / "small_library.py").read_text()
-    interpreters = {name: {"interpreter": str(make_worker(folder, name, library))} for name in ("train", "eval")}
-    (folder / "tuneyard.yaml").write_text(json.dumps({"environments": interpreters}))
+    interpreter = str(small_library / "prefix" / "bin" / "python")
+    environments = {name: {"interpreter": interpreter} for name in ("train", "eval")}
+    (folder / "tuneyard.yaml").write_text(json.dumps({"environments": environments}))
+    cache = tmp_path / "cache" / "tuneyard"
+    cache.mkdir(parents=True)
+    for name in ("schemas", "models"):
+        (cache / name).symlink_to(small_library / "cache" / name)
     for name in [n for n in os.environ if n.startswith(("HF_", "PIXI_"))] + ["INIT_CWD", "TUNEYARD_GSM8K"]:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("TUNEYARD_WORKSPACE", str(folder))

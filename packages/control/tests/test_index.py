@@ -275,7 +275,7 @@ def _remove(path: Path) -> None:
 
 def test_the_index_always_tells_what_the_files_tell(runs: Path) -> None:
     Truth.runs = runs
-    run_state_machine_as_test(Truth, settings=settings(max_examples=15, stateful_step_count=20, deadline=None))
+    run_state_machine_as_test(Truth, settings=settings(max_examples=10, stateful_step_count=15, deadline=None))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=20)

@@ -27,6 +27,9 @@ VERSION = 1
 WRITTEN = frozenset({"succeeded", "failed", "cancelled"})
 """The endings that are written. `lost` is derived and may still turn out otherwise, so it is read every time."""
 
+LOCK_SECONDS = 0.5
+"""How long to wait for another who writes the index; reading the files may be quicker."""
+
 SETTLED_NS = 2_000_000_000
 """A folder changed less than this ago may change again within one tick of the disk's clock: not believed yet."""
 
@@ -232,7 +235,8 @@ def _attempt(file: Path, work: Any) -> Any:
 
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(file, timeout=2.0)) as connection:
+        with closing(sqlite3.connect(file, timeout=LOCK_SECONDS)) as connection:
+            connection.execute("pragma synchronous = off")  # what a crash spoils is made anew
             _form(connection)
             return work(connection)
     except (sqlite3.OperationalError, OSError):
