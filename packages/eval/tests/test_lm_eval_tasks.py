@@ -85,6 +85,16 @@ def test_every_task_of_a_folder_is_evaluated(runs: Runs, tmp_path: Path) -> None
     assert all(entry["log_likelihood"] < 0 for entry in told)
 
 
+def test_data_beside_a_task_file_is_found_from_anywhere(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    file = write_quiz(tmp_path / "deep")
+    file.write_text(QUIZ % "quiz.jsonl")
+    assert runs.evaluate(of_file(file), limit=2).metrics["quiz/exact_match"]["n"] == 2
+    assert runs.evaluate(of_file(tmp_path / "deep"), limit=2).metrics["quiz/exact_match"]["n"] == 2
+
+
 def test_a_group_stands_for_its_members_and_scores_for_all(runs: Runs, tmp_path: Path) -> None:
     write_quiz(tmp_path)
     data = write_lines(tmp_path / "other.jsonl", [{"question": "1+1=", "answer": "2"}])

@@ -47,7 +47,7 @@ def test_the_arguments_are_those_that_a_run_passes(runs: Runs, tmp_path: Path) -
     told = answer("arguments", run.spec)
     assert told["arguments"]["model"] == {"pretrained": str(runs.tiny), "batch_size": 8, "device": "cpu"}
     assert told["arguments"]["simple_evaluate"]["limit"] == 3
-    assert told["command"] == f"lm_eval run --config {told['file_name']}"
+    assert told["command"] == ["lm_eval", "run", "--config", told["file_name"]]
     document = yaml.safe_load(told["file"])
     assert document["tasks"] == [str(tmp_path / "quiz.yaml")] and document["gen_kwargs"] == {"max_gen_toks": 4}
 
@@ -77,8 +77,8 @@ def test_inspects_arguments_and_command(tmp_path: Path) -> None:
     assert told["arguments"]["model"]["do_sample"] is False
     assert told["arguments"]["eval"] == {"limit": 5, "max_connections": 8, "seed": 42, "max_tokens": 9}
     for words in (f"inspect eval {file}@sums --model hf/local", "-M model_path=/models/tiny", "-T n=4", "--limit 5"):
-        assert words in told["command"]
-    flags = [word for word in told["command"].split() if word.startswith("--")]
+        assert words in told["file"]
+    flags = [word for word in told["file"].split() if word.startswith("--")]
     known = subprocess.run(
         [Path(sys.executable).with_name("inspect"), "eval", "--help"], capture_output=True, text=True, check=True
     )

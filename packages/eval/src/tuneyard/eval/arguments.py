@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from tuneyard.core.specs import EvalSpec
 from tuneyard.eval import model as models
-from tuneyard.eval.lm_eval_run import FILE_NAME
+from tuneyard.eval.lm_eval_arguments import FILE_NAME
+
+SCRIPT = "inspect.sh"
+"""One `inspect eval` per task."""
 
 DEVICE = "cuda:0"
 """Where a dry run, which has no lease, says that a run with GPUs would compute."""
@@ -30,14 +34,21 @@ def of_lm_eval(spec: EvalSpec) -> dict[str, Any]:
     model = library.of_model(spec, source, DEVICE if spec.gpus else "cpu") if source else {}
     evaluate = library.of_evaluate(spec, _chat(spec, trained))
     names = [asked.command_name(task, Path("tasks")) for task in tasks]
+    made = {f"tasks/{task.name}.yaml": task.text for task in tasks if task.text is not None}
     return {
         "arguments": {"model": model, "simple_evaluate": evaluate, "task_manager": manager, "tasks": names},
-        "file": library.command_file(model, evaluate, manager, names) if source else "",
+        "file": library.command_file(model, evaluate, manager, names) + _as_comments(made) if source else "",
         "file_name": FILE_NAME,
-        "command": f"lm_eval run --config {FILE_NAME}" if source else None,
-        "task_files": {f"tasks/{task.name}.yaml": task.text for task in tasks if task.text is not None},
+        "command": ["lm_eval", "run", "--config", FILE_NAME] if source else [],
+        "task_files": made,
         "notes": notes,
     }
+
+
+def _as_comments(files: dict[str, str]) -> str:
+    """Task files that a run makes, below the file that names them."""
+    lines = [line for name, text in files.items() for line in (f"{name}:", *text.splitlines())]
+    return "".join(f"# {line}\n" for line in lines)
 
 
 def of_inspect(spec: EvalSpec) -> dict[str, Any]:
@@ -53,13 +64,13 @@ def of_inspect(spec: EvalSpec) -> dict[str, Any]:
     tasks = [found for task in spec.tasks for found in inspect_tasks.find(task)]
     provider = library.of_provider(spec, source, DEVICE if spec.gpus else "cpu", None)
     evaluation = library.of_evaluation(spec)
-    commands = [library.command(task, provider, evaluation) for task in tasks]
+    commands = [shlex.join(library.command(task, provider, evaluation)) for task in tasks]
     notes = ["inspect's command takes no adapter"] if source.adapter else []
     return {
         "arguments": {"model": provider, "eval": evaluation, "tasks": [vars(task) for task in tasks]},
         "file": "".join(f"{command}\n" for command in commands),
-        "file_name": "inspect.sh",
-        "command": " && ".join(commands),
+        "file_name": SCRIPT,
+        "command": ["sh", SCRIPT],
         "notes": notes,
     }
 

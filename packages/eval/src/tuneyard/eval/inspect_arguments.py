@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import json
 from functools import cache
 from typing import Any
 
@@ -119,16 +119,13 @@ def of_evaluation(spec: EvalSpec) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v is not None} | for_eval
 
 
-def command(task: InspectTask, provider: dict[str, Any], evaluation: dict[str, Any]) -> str:
-    """The nearest command: `inspect eval`, without an adapter, which it does not know."""
+def command(task: InspectTask, provider: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+    """The words of the nearest command: `inspect eval`, without an adapter, which it does not know."""
     words = ["inspect", "eval", task.spec, "--model", "hf/local"]
     words += [w for k, v in provider.items() for w in ("-M", f"{k}={_word(v)}")]
     words += [w for k, v in task.arguments.items() for w in ("-T", f"{k}={_word(v)}")]
-    words += [w for k, v in evaluation.items() for w in (f"--{k.replace('_', '-')}", _word(v))]
-    return shlex.join(words)
+    return words + [w for k, v in evaluation.items() for w in (f"--{k.replace('_', '-')}", _word(v))]
 
 
 def _word(value: Any) -> str:
-    import json
-
     return value if isinstance(value, str) else json.dumps(value)

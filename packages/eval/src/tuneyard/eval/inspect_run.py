@@ -15,7 +15,7 @@ from tuneyard.core.evaluation import EvaluatedTask, Sample
 from tuneyard.core.specs import EvalSpec
 from tuneyard.core.worker import Job
 from tuneyard.eval import inspect_arguments as arguments
-from tuneyard.eval import inspect_samples, inspect_tasks, samples
+from tuneyard.eval import inspect_model, inspect_samples, inspect_tasks, samples
 from tuneyard.eval import model as models
 from tuneyard.eval.inspect_tasks import InspectTask
 from tuneyard.eval.leave import leave, raw_folder
@@ -65,8 +65,6 @@ def _refuse_lm_eval(spec: EvalSpec) -> None:
 def _model(job: Job, notes: list[str]) -> tuple[Model, bool]:
     """Inspect's model around the run's weights."""
     spec: EvalSpec = job.spec
-    from tuneyard.eval import inspect_model
-
     source = models.source_of(spec.model, spec.adapter)
     trained = models.trained_by(source, job.folder.path.parent)
     models.refuse_unusable(source, trained)

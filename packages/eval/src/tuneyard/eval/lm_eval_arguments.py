@@ -12,6 +12,9 @@ from tuneyard.eval.model import Source
 
 DEFAULT_SEED: int = RunSpec.model_fields["seed"].default
 
+FILE_NAME = "lm_eval.yaml"
+"""The file that `lm_eval run --config` takes."""
+
 SEEDS = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")
 
 OF_MANAGER = {

@@ -77,14 +77,14 @@ def _named(
     if task.path is not None:
         return _of_path(Path(task.path))
     if include is not None and task.task in (within := library.read_folder(include)).names:
-        return [Named(task.task, folder=include, needs_all=within.needs_all)]
+        file = within.names[task.task]
+        return [_of_file(file) if file else Named(task.task, folder=include, needs_all=within.needs_all)]
     return [_of_entry(entry, spec.data) for entry in library.find(task.task)]
 
 
 def _of_path(path: Path) -> list[Named]:
     if path.is_dir():
-        within = library.read_folder(path)
-        return [Named(name, folder=path, needs_all=within.needs_all) for name in within.names]
+        return _of_folder(path)
     if not path.is_file():
         raise RequestError("no such task file or folder", where=str(path))
     config = library.read_config(path)
@@ -92,7 +92,21 @@ def _of_path(path: Path) -> list[Named]:
         return [Named(config["group"], folder=path.parent, needs_all=library.read_folder(path.parent).needs_all)]
     if not isinstance(config.get("task"), str):
         raise RequestError("names no task (`task: NAME`)", where=str(path))
-    return [Named(str(path), file=path)]
+    return [_of_file(path)]
+
+
+def _of_folder(path: Path) -> list[Named]:
+    within = library.read_folder(path)
+    return [
+        _of_file(file) if file else Named(name, folder=path, needs_all=within.needs_all)
+        for name, file in within.names.items()
+    ]
+
+
+def _of_file(path: Path) -> Named:
+    config = library.read_config(path)
+    text = library.with_found_data(path, config)
+    return Named(config["task"], text=text) if text else Named(str(path), file=path)
 
 
 def _of_entry(entry: library.Entry, data: str | None) -> Named:

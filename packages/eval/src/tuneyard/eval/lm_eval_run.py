@@ -13,7 +13,7 @@ from tuneyard.core.files import write_atomically, write_json
 from tuneyard.core.specs import EvalSpec
 from tuneyard.core.worker import Job
 from tuneyard.eval import lm_eval_arguments as arguments
-from tuneyard.eval import lm_eval_asked, samples
+from tuneyard.eval import lm_eval_asked, lm_eval_model, samples
 from tuneyard.eval import model as models
 from tuneyard.eval.leave import leave, raw_folder
 from tuneyard.eval.lm_eval_asked import Asked
@@ -23,9 +23,6 @@ if TYPE_CHECKING:
     from lm_eval.api.model import LM
 
     from tuneyard.eval.recording import RecordingLM
-
-FILE_NAME = "lm_eval.yaml"
-"""The file that `lm_eval run --config` takes."""
 
 SHOWN = 3
 """How many responses are told as events while the run goes on."""
@@ -39,8 +36,6 @@ def run(job: Job) -> None:
     if source is not None:
         models.refuse_unusable(source, trained)
     raw = raw_folder(job)
-    with job.timed("import"):
-        from tuneyard.eval import lm_eval_model
     with job.timed("tasks"):
         asked = lm_eval_asked.load(spec, source, trained, raw / "tasks")
     notes = list(asked.notes)
@@ -123,7 +118,7 @@ def leave_command(job: Job, source: Source, asked: Asked, chat: bool) -> None:
     _, _, for_manager = arguments.parts(spec.engine)
     model = arguments.of_model(spec, source, models.device(spec))
     text = arguments.command_file(model, arguments.of_evaluate(spec, chat), for_manager, asked.named)
-    path = job.folder.artifacts / FILE_NAME
+    path = job.folder.artifacts / arguments.FILE_NAME
     write_atomically(path, text)
     job.artifact("lm_eval_yaml", path)
 

@@ -6,6 +6,7 @@ them is made once per version of lm-eval (about ten seconds) and kept in the use
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import sys
@@ -144,8 +145,8 @@ def register_folder(manager: TaskManager, folder: Path) -> None:
 class Folder:
     """What the YAML files of a folder define."""
 
-    names: list[str]
-    """Groups, and the tasks that are in none of them."""
+    names: dict[str, Path | None]
+    """Groups, and the tasks that are in none of them -> the file of a task; None for a group."""
     needs_all: bool
     """Whether a group has members that are not in the folder."""
 
@@ -169,7 +170,8 @@ def read_folder(folder: Path) -> Folder:
     if not tasks and not groups:
         raise RequestError("no file in it names a task (`task: NAME`)", where=str(folder))
     members = {member for group in groups for member in _members(found[group].cfg or {})}
-    names = [name for name in (*groups, *tasks) if name not in members]
+    files_of = {**dict.fromkeys(groups), **{task: found[task].yaml_path for task in tasks}}
+    names = {name: file for name, file in files_of.items() if name not in members}
     return Folder(names, needs_all=not members <= set(found))
 
 
@@ -197,6 +199,29 @@ def read_config(file: Path) -> dict[str, Any]:
 
     with explained(str(file)):
         return load_yaml(file, resolve_func=False)
+
+
+def with_found_data(file: Path, config: dict[str, Any]) -> str | None:
+    """The text of a task file that includes `file` and names its data absolutely; None where that changes nothing.
+
+    lm-eval reads a relative name from wherever it is started. One that is not there, but beside the task file, is
+    meant to be read from beside the task file.
+    """
+    settings = config.get("dataset_kwargs") or {}
+    found = {key: _beside(settings[key], file.parent) for key in ("data_files", "data_dir") if key in settings}
+    if all(settings[key] == value for key, value in found.items()):
+        return None
+    overrides = {"include": str(file), "dataset_kwargs": {**settings, **found}}
+    return json.dumps(overrides, indent=2, ensure_ascii=False) + "\n"  # JSON is YAML, and quotes every path rightly
+
+
+def _beside(named: Any, folder: Path) -> Any:
+    if isinstance(named, dict):
+        return {key: _beside(value, folder) for key, value in named.items()}
+    if isinstance(named, list):
+        return [_beside(value, folder) for value in named]
+    there = isinstance(named, str) and not Path(named).exists() and (folder / named).exists()
+    return glob.escape(str(folder / named)) if there else named
 
 
 def load(manager: TaskManager, asked: str | dict[str, Any], where: str) -> list[Task | Group]:
