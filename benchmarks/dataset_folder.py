@@ -9,14 +9,13 @@ the sha256 of what it writes. PYTHON must have `datasets`; it defaults to the en
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 import measure
@@ -79,34 +78,17 @@ def _text(random_: random.Random, length: int) -> str:
     return text + ' So the "naïve" Straße ends — here.' if random_.random() < 0.1 else text
 
 
-class Sides:
-    """The two commands over one corpus; every call writes a folder of its own."""
-
-    def __init__(self, folder: Path, corpus: Path, python: str) -> None:
-        self.folder = folder
-        self.corpus = corpus
-        self.python = python
-        self._number = itertools.count()
-
-    def ours(self) -> list[str]:
-        run = self.folder / f"train-ours-261120-1830-{next(self._number):03d}"
-        run.mkdir()
-        spec = {"kind": "train", "model": "builtin:tiny", "dataset": {"source": "rows", "path": str(self.corpus)}}
-        (run / "spec.json").write_text(json.dumps(spec))
-        return [self.python, "-m", "tuneyard.data", "prepare", str(run)]
-
-    def rival(self) -> list[str]:
-        target = self.folder / f"rival-{next(self._number):03d}"
-        return [self.python, "-c", RIVAL, str(self.corpus), str(target / "saved"), str(target / "cache")]
+def ours(folder: Path, corpus: Path, python: str) -> list[str]:
+    """Our command over a corpus; `folder` is the run's."""
+    folder.mkdir()
+    spec = {"kind": "train", "model": "builtin:tiny", "dataset": {"source": "rows", "path": str(corpus)}}
+    (folder / "spec.json").write_text(json.dumps(spec))
+    return [python, "-m", "tuneyard.data", "prepare", str(folder)]
 
 
-def _caller(command: Callable[[], list[str]]) -> Callable[[], None]:
-    def call() -> None:
-        done = subprocess.run(command(), capture_output=True, text=True, check=False, env=_environment())
-        if done.returncode:
-            raise RuntimeError((done.stdout + done.stderr)[-3000:])
-
-    return call
+def rival(folder: Path, corpus: Path, python: str) -> list[str]:
+    """The rival's command over a corpus; `folder` takes the cache that it cannot do without, too."""
+    return [python, "-c", RIVAL, str(corpus), str(folder / "saved"), str(folder / "cache")]
 
 
 def _environment() -> dict[str, str]:
@@ -115,26 +97,33 @@ def _environment() -> dict[str, str]:
 
 
 def compare(rows: int, pairs: int, python: str, folder: Path) -> measure.Comparison:
-    """Time both over `rows` rows, in turn.
+    """Time both over `rows` rows, in turn, after a run of each that is not counted; who goes first alternates.
 
     Args:
         rows: rows of the corpus.
         pairs: counted runs of each.
         python: interpreter that has `datasets` and `tuneyard.data`.
-        folder: takes what both write; each run needs up to four times the corpus, of about 400 bytes a row.
+        folder: takes what both write, up to four times the corpus, of about 400 bytes a row; emptied between the runs.
     """
     corpus = folder / "alpaca.jsonl"
     write_corpus(corpus, rows)
-    sides = Sides(folder, corpus, python)
-    name = f"alpaca JSONL of {rows:,} rows to a dataset folder"
-    return measure.compare(name, _caller(sides.ours), _caller(sides.rival), pairs=pairs)
+    times: dict[str, list[float]] = {"ours": [], "rival": []}
+    sides = {"ours": ours, "rival": rival}
+    for number in range(pairs + 1):
+        for name in ("ours", "rival") if number % 2 else ("rival", "ours"):
+            place = folder / f"train-{name}-261120-1830-{number:03d}"
+            taken = measure.seconds(sides[name](place, corpus, python), env=_environment())
+            shutil.rmtree(place)
+            if number:
+                times[name].append(taken)
+    return measure.Comparison(f"alpaca JSONL of {rows:,} rows to a dataset folder", times["ours"], times["rival"])
 
 
 def peak_memory(rows: int, python: str, folder: Path) -> int:
     """The most memory that any process of ours holds at once, in MiB."""
     corpus = folder / "alpaca.jsonl"
     write_corpus(corpus, rows)
-    command = Sides(folder, corpus, python).ours()
+    command = ours(folder / "train-memory-261120-1830-abc", corpus, python)
     done = subprocess.run([python, "-c", PEAK, *command], capture_output=True, text=True, check=True)
     return int(done.stdout) // (1 << 20 if sys.platform == "darwin" else 1 << 10)
 

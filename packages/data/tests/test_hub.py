@@ -179,6 +179,13 @@ def test_a_dataset_with_a_script_is_read_as_the_hub_converted_it(hub: Hub) -> No
     assert (said.get("prompts"), said.get("revision")) == (["converted"], CONVERTED), said
 
 
+def test_an_entry_of_dataset_info_may_lie_on_the_hub(hub: Hub, tmp_path: Path) -> None:
+    entry = {"hf_hub_url": "one/described", "subset": "main", "columns": {"prompt": "question", "response": "answer"}}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"far": entry, "farther": {"ms_hub_url": "one/plain"}}))
+    assert hub.read(source=str(tmp_path), name="far", limit=9)["prompts"] == ["m1", "m2"]
+    assert "ms_hub_url" in hub.read(source=str(tmp_path), name="farther")["error"]
+
+
 def test_what_was_read_once_is_read_again_without_network(hub: Hub) -> None:
     asked: dict[str, Any]
     for asked in ({"source": "one/described", "name": "main"}, {"source": "one/plain", "revision": COMMIT}):
