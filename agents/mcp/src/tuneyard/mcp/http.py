@@ -108,14 +108,14 @@ async def over_http(server: Server[Any], address: Address) -> None:
     file = token_file()
     app = RequireToken(application(server, address), read_token(file))
     config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=2)
-    sock = _listen(config, address)
+    sock = _listen(address)
     host = f"[{address.host}]" if ":" in address.host else address.host
     print(f"serving MCP at http://{host}:{sock.getsockname()[1]}{PATH}", file=sys.stderr)
     print(f"the bearer token is in {file}", file=sys.stderr, flush=True)
     await uvicorn.Server(config).serve([sock])
 
 
-def _listen(config: uvicorn.Config, address: Address) -> Any:
+def _listen(address: Address) -> Any:
     import socket
 
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
@@ -123,6 +123,7 @@ def _listen(config: uvicorn.Config, address: Address) -> Any:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         sock.bind((address.host, address.port))
+        sock.listen(128)  # before its address is told
     except OSError as error:
         sock.close()
         raise SetupError(
