@@ -30,6 +30,7 @@ def main(command: str, arguments: list[str]) -> int:
     _refuse_later_kinds(options.kind)
     workspace = find_workspace()
     request = _request(workspace, options)
+    _refuse_later_kinds(request.given.get("kind"))
     resolved = request.resolve(workspace, "eval" if options.task else options.kind)
     for note in resolved.notes:
         say(f"note: {note}")
@@ -58,7 +59,7 @@ def _parse(command: str, arguments: list[str]) -> Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def _refuse_later_kinds(kind: str | None) -> None:
+def _refuse_later_kinds(kind: object) -> None:
     if kind in LATER:
         raise SetupError(
             f"this release declares the environment of {kind!r} only; its worker is not part of it",
