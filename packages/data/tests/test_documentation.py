@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from tuneyard.core.documents import parse_yaml
 from tuneyard.core.references import DatasetSource
-from tuneyard.data.formats import ALIASES, NAMES
+from tuneyard.data.layouts import ALIASES, NAMES
 from tuneyard.data.manifest import DataManifest
 from tuneyard.data.prepare import STAGES
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tuneyard.core.errors import RequestError
-from tuneyard.data.formats import layout_of, parse
+from tuneyard.data.formats import parse
+from tuneyard.data.layouts import layout_of
 from tuneyard.data.records import Record
 from tuneyard.data.rows import FORMS, extras, form_for
 from tuneyard.data.turns import IMAGE, BadRow

@@ -17,10 +17,11 @@ from typing import Any
 from tuneyard.core.errors import RequestError
 from tuneyard.core.files import explain_os_error, write_atomically, write_json
 from tuneyard.core.references import DatasetFormat
+from tuneyard.data.cursor import Cursor
 from tuneyard.data.folders import INFORMATION
 from tuneyard.data.manifest import MANIFEST, DataManifest, DatasetEntry, Role
 from tuneyard.data.records import Record
-from tuneyard.data.sources import Cursor, Source
+from tuneyard.data.sources import Source
 from tuneyard.data.writing import Made, write_projected, write_records
 
 

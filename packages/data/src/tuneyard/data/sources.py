@@ -18,50 +18,15 @@ from tuneyard.core.files import sha256_of_file
 from tuneyard.core.references import HUB_ID, CodeRef, DatasetSource, load_code
 from tuneyard.data import folders, formats, gsm8k
 from tuneyard.data.builtin import CORPORA, PREFIX, arithmetic
-from tuneyard.data.projection import Projection, layout_of_entry, projection_of_entry, projection_of_layout
-from tuneyard.data.reading import broken_line, read_rows, shown
+from tuneyard.data.cursor import Cursor, refuse
+from tuneyard.data.entries import layout_of_entry, projection_of_entry, projection_of_layout
+from tuneyard.data.layouts import Layout, layout_of
+from tuneyard.data.projection import Projection
+from tuneyard.data.reading import read_rows, shown
 from tuneyard.data.records import Record, record_from
-from tuneyard.data.turns import BadRow, LeftOut
+from tuneyard.data.turns import BadRow
 
 Row = dict[str, Any]
-
-
-@dataclass
-class Cursor:
-    """Where a stream of records is, so that whoever finds fault with a record can say where it comes from."""
-
-    path: Path | None = None
-    number: int = 0
-    row: Row | None = None
-    name: str = ""
-    """What the stream is called where it does not come from a file."""
-    read: int = 0
-    """Rows read so far."""
-    converted_away: int = 0
-    """Rows that the converter dropped."""
-    filtered_away: int = 0
-    """Records that the filter dropped."""
-    left_out: int = 0
-    """Rows left out because LLaMA-Factory would leave them out."""
-    first_left_out: str = ""
-    """Where the first of them stands, and why."""
-
-    def at(self, path: Path, number: int, row: Row) -> None:
-        """The stream has come to this row."""
-        self.path, self.number, self.row = path, number, row
-        self.read += 1
-
-    def leave_out(self, reason: str, place: str | None = None, count: int = 1) -> None:
-        """Note that rows were left out: the present one, or `count` of them, the first at `place`."""
-        self.first_left_out = self.first_left_out or f"{place or f'{self.path}:{self.number}'}: {reason}"
-        self.left_out += count
-
-    def error(self, reason: str) -> RequestError:
-        """The error for the present record."""
-        if self.path is None or self.row is None:
-            return RequestError(reason, where=f"{self.name}, record {self.read}")
-        word = "row" if self.path.suffix in (".parquet", ".arrow") else "line"
-        return broken_line(self.path, self.number, reason, self.row, word)
 
 
 @dataclass
@@ -176,8 +141,8 @@ def open_source(asked: DatasetSource, *, runs: Path | None = None, media: Path |
             return source
         layout = layout_of_entry(projection, source.where)
     else:
-        layout = formats.layout_of(first, asked.columns, asked.format, f"{path}:{number}")
-        layout = formats.Layout(layout.format, layout.columns, None, folders_of_media[0] if folders_of_media else None)
+        layout = layout_of(first, asked.columns, asked.format, f"{path}:{number}")
+        layout = Layout(layout.format, layout.columns, None, folders_of_media[0] if folders_of_media else None)
         if _may_stay(asked) and _all_in_columns(layout, first):
             source.projection = projection_of_layout(layout)
     source._records = _parsed(source, layout)
@@ -193,7 +158,7 @@ def _may_stay(asked: DatasetSource) -> bool:
     return asked.filter is None and asked.converter is None and asked.limit is None
 
 
-def _all_in_columns(layout: formats.Layout, first: Row) -> bool:
+def _all_in_columns(layout: Layout, first: Row) -> bool:
     """Whether rows of this layout hold texts in columns, which need no other form."""
     if layout.format == "sharegpt" or "messages" in layout.columns or layout.columns.get("images") in first:
         return False
@@ -285,7 +250,7 @@ def _rows(source: Source, cursor: Cursor) -> Iterator[Row]:
             yield row
 
 
-def _parsed(source: Source, layout: formats.Layout) -> Callable[[Cursor], Iterator[Record]]:
+def _parsed(source: Source, layout: Layout) -> Callable[[Cursor], Iterator[Record]]:
     def records(cursor: Cursor) -> Iterator[Record]:
         for row in _rows(source, cursor):
             try:
@@ -296,13 +261,6 @@ def _parsed(source: Source, layout: formats.Layout) -> Callable[[Cursor], Iterat
                 yield record
 
     return records
-
-
-def refuse(reason: BadRow, cursor: Cursor, lenient: bool) -> None:
-    """Leave the present row out where that is allowed; else raise the error for it."""
-    if not (lenient and isinstance(reason, LeftOut)):
-        raise cursor.error(str(reason)) from reason
-    cursor.leave_out(str(reason))
 
 
 def _converted(source: Source, converter: str) -> Callable[[Cursor], Iterator[Record]]:

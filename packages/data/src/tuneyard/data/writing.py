@@ -14,12 +14,13 @@ from tuneyard.core.errors import RequestError
 from tuneyard.core.files import explain_os_error
 from tuneyard.core.references import DatasetFormat
 from tuneyard.data import blocks
+from tuneyard.data.cursor import Cursor, refuse
 from tuneyard.data.projection import Projection
 from tuneyard.data.reading import read_rows
 from tuneyard.data.records import Record
 from tuneyard.data.row_file import RowFile, Written, write_rows
 from tuneyard.data.rows import OPTIONAL, RowForm, extras, form_for
-from tuneyard.data.sources import Cursor, Source, refuse
+from tuneyard.data.sources import Source
 from tuneyard.data.turns import BadRow
 
 Row = dict[str, Any]
