@@ -60,9 +60,13 @@ def parts() -> list[Part]:
     ]
 
 
+ENGINE_READS = {"train": "packages/data/tests/test_llamafactory_reads.py", "eval": "packages/data/tests/test_gsm8k.py"}
+"""Tests of the light packages that an engine has a part in; without it they skip."""
+
+
 def worker_tests(name: str) -> tuple[str, ...]:
     """A worker's tests run in its own environment, where its engine is."""
-    return (PIXIW, "run", "-e", name, "python", "-m", "pytest", f"packages/{name}")
+    return (PIXIW, "run", "-e", name, "python", "-m", "pytest", f"packages/{name}", ENGINE_READS[name])
 
 
 def worker_types(name: str) -> tuple[str, ...]:

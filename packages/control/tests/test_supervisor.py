@@ -218,7 +218,9 @@ def test_an_environment_that_is_gone_when_the_worker_is_to_start_is_a_wrong_set_
 def test_the_supervisor_can_be_started_by_hand_and_finds_its_workspace_itself(place: Place) -> None:
     run = place.make("note('done')")
     command = [sys.executable, "-m", "tuneyard.control.supervisor", str(run.path)]
-    done = subprocess.run(command, cwd=place.workspace.path, capture_output=True, text=True, timeout=60, check=False)
+    env = {name: value for name, value in os.environ.items() if name != "INIT_CWD"}  # where `pixiw run` was typed
+    options = {"cwd": place.workspace.path, "env": env, "capture_output": True, "text": True, "timeout": 60}
+    done = subprocess.run(command, check=False, **options)
     assert (done.returncode, done.stdout + done.stderr) == (0, "")
     assert run.status().state == "succeeded"
     again = subprocess.run([*command, "1"], cwd=place.workspace.path, capture_output=True, timeout=60, check=False)

@@ -41,10 +41,15 @@ def test_every_float_that_python_prints_is_read_back(number: float) -> None:
     assert parse_yaml(repr(number).replace("inf", ".inf"), "x.yaml") == number
 
 
-# PyYAML's own writer loses NEL and its kin, so control characters are left out.
-texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]))
+# PyYAML's writer loses NEL and its kin, so control characters are left out; and it writes the text "1e5" without quotes,
+# since to PyYAML it is no number, so no text begins like one.
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20).filter(
+    lambda text: not text[:1].isdigit() and text[:1] not in ("+", "-", ".")
+)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | texts, lambda v: st.lists(v) | st.dictionaries(texts, v)
+    st.none() | st.booleans() | st.integers() | texts,
+    lambda v: st.lists(v, max_size=4) | st.dictionaries(texts, v, max_size=4),
+    max_leaves=20,
 )
 
 
