@@ -41,7 +41,7 @@ def test_every_float_that_python_prints_is_read_back(number: float) -> None:
     assert parse_yaml(repr(number).replace("inf", ".inf"), "x.yaml") == number
 
 
-# PyYAML's writer loses NEL and its kin, so control characters are left out; and it writes the text "1e5" without quotes,
+# PyYAML writes NEL and its kin as what it cannot read, so control characters are left out; it writes "1e5" unquoted,
 # since to PyYAML it is no number, so no text begins like one.
 texts = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20).filter(
     lambda text: not text[:1].isdigit() and text[:1] not in ("+", "-", ".")
