@@ -170,7 +170,7 @@ def metric_lines(result: dict[str, Any], most: int = 12) -> list[tuple[str, str]
     return [*lines[:most], *([("…", f"{more} more: `yard show RUN --json`")] if more > 0 else [])]
 
 
-def failure_lines(failure: dict[str, Any], *, log: bool = True) -> list[str]:
+def failure_lines(failure: dict[str, Any]) -> list[str]:
     """Why a run did not succeed, where, the likely cause, the way out, and the end of its log."""
     place = f"{failure['where']}: " if failure.get("where") else ""
     lines = [f"{failure['kind']}: {place}{failure['message']}"]
@@ -178,9 +178,32 @@ def failure_lines(failure: dict[str, Any], *, log: bool = True) -> list[str]:
         lines.append(f"likely cause: {failure['cause']}")
     if failure.get("way_out"):
         lines.append(f"way out: {failure['way_out']}")
-    if log and failure.get("log_tail"):
+    if failure.get("log_tail"):
         lines += ["the end of its stderr:", *(f"  {line}" for line in failure["log_tail"][-15:])]
     return lines
+
+
+def state_line(seen: dict[str, Any]) -> str:
+    """The run of `describe` and its state in a line: how long it took, why it is lost."""
+    attempt = f" (attempt {seen['attempt']})" if seen["attempt"] > 1 else ""
+    took = f" after {duration(seen['result']['seconds'])}" if seen["result"] else ""
+    reason = f": {seen['reason']}" if seen["reason"] else ""
+    return f"{seen['id']}: {seen['state']}{attempt}{took}{reason}"
+
+
+def ending_parts(seen: dict[str, Any]) -> list[str]:
+    """What the run of `describe` came to: failure, metrics, artifacts; and what to type next."""
+    result = seen["result"] or {}
+    parts = []
+    if result.get("failure"):
+        parts.append("\n".join(failure_lines(result["failure"])))
+    if metrics := metric_lines(result):
+        parts.append("metrics\n" + table(metrics))
+    if seen["artifacts"]:
+        parts.append("artifacts\n" + table(list(seen["artifacts"].items())))
+    if seen["next"]:
+        parts.append("next:\n" + "\n".join(f"  {command}" for command in seen["next"]))
+    return parts
 
 
 def spec_lines(kind: str, spec: dict[str, Any]) -> list[tuple[str, str]]:

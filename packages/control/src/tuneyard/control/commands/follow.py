@@ -10,7 +10,7 @@ from typing import Any
 from tuneyard.control import launch
 from tuneyard.control.progress import Signals, View, view_for, watch
 from tuneyard.control.run import user_name
-from tuneyard.control.summary import YARD, describe, duration, failure_lines, metric_lines, table
+from tuneyard.control.summary import YARD, describe, ending_parts, state_line
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.masking import mask_secrets
@@ -46,7 +46,7 @@ def follow(workspace: Workspace, run: RunFolder, signals: Signals, as_json: bool
     if as_json:
         print(mask_secrets(json.dumps(seen, ensure_ascii=False)), flush=True)
     else:
-        print(mask_secrets(ending_text(seen)), flush=True)
+        print(mask_secrets("\n\n".join([state_line(seen), *ending_parts(seen)])), flush=True)
     return exit_code(seen)
 
 
@@ -73,19 +73,3 @@ def exit_code(seen: dict[str, Any]) -> int:
         return CANCELLED
     failure = (seen["result"] or {}).get("failure") or {}
     return KIND_CODES.get(failure.get("kind", ""), 1)
-
-
-def ending_text(seen: dict[str, Any]) -> str:
-    """How a run ended: time, metrics, artifacts, or the failure; and what to type next."""
-    result = seen["result"] or {}
-    took = f" after {duration(result['seconds'])}" if "seconds" in result else ""
-    parts = [f"{seen['id']}: {seen['state']}{took}" + (f": {seen['reason']}" if seen["reason"] else "")]
-    if result.get("failure"):
-        parts.append("\n".join(failure_lines(result["failure"])))
-    if metrics := metric_lines(result):
-        parts.append("metrics\n" + table(metrics))
-    if seen["artifacts"]:
-        parts.append("artifacts\n" + table(list(seen["artifacts"].items())))
-    if seen["next"]:
-        parts.append("next:\n" + "\n".join(f"  {command}" for command in seen["next"]))
-    return "\n\n".join(parts)
