@@ -87,6 +87,33 @@ def test_a_worker_asked_to_end_keeps_a_checkpoint_and_no_result(runs: Runs) -> N
     assert events(run, "checkpoint")[-1]["path"] == checkpoint.relative_to(run.path).as_posix()
 
 
+@pytest.mark.parametrize("epochs", [{}, {"max_steps": -1, "num_train_epochs": 1}], ids=["steps", "epochs"])
+def test_a_run_that_was_only_not_tidied_up_is_finished(runs: Runs, epochs: dict) -> None:
+    run = runs.new({"stage": "sft", "finetuning_type": "lora", **epochs})
+    first = train(run)
+    shutil.rmtree(run.adapter)
+    run.new_attempt()
+    job = train(run)
+    assert job.metrics["loss"].value == first.metrics["loss"].value
+    assert job.metrics["train_loss"].value == pytest.approx(first.metrics["train_loss"].value, abs=1e-6)
+    assert (run.adapter / "adapter_model.safetensors").is_file()
+    assert events(run, "progress") == []  # no step was made
+
+
+def test_the_best_weights_count_where_they_were_asked_for(runs: Runs) -> None:
+    engine = {"stage": "sft", "finetuning_type": "lora", "eval_steps": 1, "save_steps": 1}
+    engine |= {"learning_rate": 1.0, "lr_scheduler_type": "constant", "max_grad_norm": 0.0, "max_steps": 2}
+    run = runs.new({**engine, "load_best_model_at_end": True}, held_out=True)
+    train(run)
+    kept = load_file(run.adapter / "adapter_model.safetensors")
+    run.new_attempt()
+    train(run)
+    again = load_file(run.adapter / "adapter_model.safetensors")
+    last = load_file(run.raw / "1" / "checkpoint-2" / "adapter_model.safetensors")
+    assert all((kept[name] == again[name]).all() for name in kept)
+    assert any((kept[name] != last[name]).any() for name in kept)  # a rate this high makes it worse
+
+
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Path:
     """A run with checkpoints at steps 2 and 4."""

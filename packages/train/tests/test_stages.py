@@ -14,6 +14,7 @@ STAGES = [
     ("sft", "talk", {"finetuning_type": "lora"}),
     ("sft", "alpaca", {"finetuning_type": "lora", "use_dora": True}),
     ("sft", "alpaca", {"finetuning_type": "freeze", "freeze_trainable_layers": 1}),
+    ("sft", "alpaca", {"finetuning_type": "oft"}),
     ("pt", "text", {"finetuning_type": "full", "cutoff_len": 64}),
     ("dpo", "pairs", {"finetuning_type": "lora"}),
     ("dpo", "pairs", {"finetuning_type": "full", "pref_loss": "orpo"}),
@@ -33,7 +34,7 @@ def test_a_stage_trains_and_leaves_metrics_and_artifacts(runs: Runs, stage: str,
     run = runs.new({"stage": stage, **engine}, data)
     job = train(run)
     assert job.metrics["train_loss"].value > 0
-    kind = "adapter" if engine["finetuning_type"] == "lora" else "model"
+    kind = "adapter" if engine["finetuning_type"] in ("lora", "oft") else "model"
     assert {a.name for a in job.artifacts()} == {kind, "fingerprint", "loss_plot", "llamafactory_yaml", "trainer_log"}
     files = {p.name for p in (run.artifacts / kind).iterdir()}
     assert {"tokenizer.json", "chat_template.jinja"} <= files

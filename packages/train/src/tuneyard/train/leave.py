@@ -14,9 +14,12 @@ from tuneyard.train import export
 from tuneyard.train.arguments import adapters_of
 from tuneyard.train.fingerprint import Tokens, save_template
 from tuneyard.train.plot import plot_loss
+from tuneyard.train.resume import best_of
 
-ADAPTERS = ("lora", "oft")
-"""Fine-tuning types that leave an adapter, not a model."""
+
+def makes_adapter(values: dict[str, Any]) -> bool:
+    """Whether a training leaves an adapter, not a model."""
+    return values.get("finetuning_type", "lora") in ("lora", "oft")
 
 
 def output(job: Job) -> Path:
@@ -29,17 +32,17 @@ def cache(job: Job) -> Path:
     return job.folder.raw / "cache"
 
 
-def leave(job: Job, values: dict[str, Any], tokens: Tokens, adapter: bool) -> None:
-    """Artifacts and metrics of a training that has ended well."""
-    raw = output(job)
+def leave(job: Job, values: dict[str, Any], tokens: Tokens, raw: Path) -> None:
+    """Artifacts and metrics of a training that has ended well.
+
+    Args:
+        job: the job.
+        values: the arguments of the training.
+        tokens: how it encoded.
+        raw: what LLaMA-Factory wrote: its output folder, or the last checkpoint where only the tidying up was missing.
+    """
     with job.timed("export"):
-        made = export.collect(raw, job.folder.adapter if adapter else job.folder.model)
-        save_template(tokens, made)
-        job.artifact("adapter" if adapter else "model", made)
-        if adapter and job.spec.merge:
-            export.merge(values, _merged_before(job.spec, values), made, job.folder.model)
-            save_template(tokens, job.folder.model)
-            job.artifact("model", job.folder.model)
+        _leave_weights(job, values, tokens, raw)
     write_json(job.folder.fingerprint, tokens.fingerprint.model_dump())
     job.artifact("fingerprint", job.folder.fingerprint)
     history = read_json(raw / "trainer_state.json")["log_history"]
@@ -48,9 +51,31 @@ def leave(job: Job, values: dict[str, Any], tokens: Tokens, adapter: bool) -> No
         if plot_loss(history, picture, job.folder.id):
             job.artifact("loss_plot", picture)
     job.artifact("trainer_log", raw / "trainer_log.jsonl")
-    for name, value in metrics(read_json(raw / "all_results.json"), history, "resumed_from" in job.details).items():
+    results = raw / "all_results.json"
+    measured = read_json(results) if results.exists() else _last_measured(history)
+    for name, value in metrics(measured, history, "resumed_from" in job.details).items():
         job.metric(name, value)
     shutil.rmtree(cache(job), ignore_errors=True)
+
+
+def _leave_weights(job: Job, values: dict[str, Any], tokens: Tokens, raw: Path) -> None:
+    adapter = makes_adapter(values)
+    weights = best_of(raw) if values.get("load_best_model_at_end") else raw
+    made = export.collect(weights, job.folder.adapter if adapter else job.folder.model)
+    save_template(tokens, made)
+    job.artifact("adapter" if adapter else "model", made)
+    if adapter and job.spec.merge:
+        export.merge(values, _merged_before(job.spec, values), made, job.folder.model)
+        save_template(tokens, job.folder.model)
+        job.artifact("model", job.folder.model)
+
+
+def _last_measured(history: list[dict[str, Any]]) -> dict[str, Any]:
+    """The last loss on held-out data, and how far the training was."""
+    found: dict[str, Any] = {}
+    for entry in history:
+        found |= {k: v for k, v in entry.items() if k == "epoch" or k.startswith("eval_")}
+    return found
 
 
 def _merged_before(spec: TrainSpec, values: dict[str, Any]) -> list[str]:

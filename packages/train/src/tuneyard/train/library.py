@@ -20,7 +20,7 @@ atexit.register(gc.freeze)  # else the end of the process collects garbage among
 def imported() -> Iterator[None]:
     """Import the library inside this block.
 
-    Imports make millions of objects that live as long as the process. Collecting garbage among them again and again
+    Imports make 800,000 objects that live as long as the process. Collecting garbage among them again and again
     takes a quarter of the time, and once more at the end of the process as much; so they are set aside instead.
 
     Raises:

@@ -45,6 +45,7 @@ def plot_loss(history: Sequence[dict[str, Any]], file: Path, title: str) -> bool
         return False
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     FigureCanvasAgg(figure)
@@ -55,7 +56,7 @@ def plot_loss(history: Sequence[dict[str, Any]], file: Path, title: str) -> bool
     for name, color in zip(_measured(history), ("#e6550d", "#31a354", "#756bb1"), strict=False):
         axes.plot(*zip(*curve(history, name), strict=True), "o-", color=color, markersize=4, label=_spoken(name))
     axes.set(title=title, xlabel="step", ylabel="loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.legend(frameon=False)

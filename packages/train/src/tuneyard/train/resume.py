@@ -7,6 +7,7 @@ import re
 import struct
 import zipfile
 from pathlib import Path
+from typing import Any
 
 from tuneyard.core.run_folder import RunFolder
 
@@ -28,10 +29,28 @@ def last_checkpoint(folder: RunFolder) -> Path | None:
     return None
 
 
+def is_finished(checkpoint: Path) -> bool:
+    """Whether a checkpoint was written after the last step."""
+    state = _state(checkpoint)
+    return 0 < state["max_steps"] <= state["global_step"]
+
+
+def best_of(raw: Path) -> Path:
+    """The folder with the best weights: LLaMA-Factory's own output has them already, a checkpoint those of its step."""
+    if not _CHECKPOINT.search(raw.name):
+        return raw
+    best = _state(raw).get("best_model_checkpoint")
+    return Path(best) if best and Path(best).is_dir() else raw
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "trainer_state.json").read_bytes())
+
+
 def is_whole(checkpoint: Path, step: int) -> bool:
     """Whether the trainer's state, the weights and the optimizer can be read; a killed writer leaves parts of them."""
     try:
-        state = json.loads((checkpoint / "trainer_state.json").read_bytes())
+        state = _state(checkpoint)
     except (OSError, ValueError):
         return False
     return state.get("global_step") == step and _has_weights(checkpoint) and _optimizer_is_whole(checkpoint)

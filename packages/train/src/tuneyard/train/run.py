@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tuneyard.core.errors import RequestError, SetupError
@@ -19,9 +20,9 @@ from tuneyard.train.arguments import FILE_NAME, Data, adapters_of, as_yaml, libr
 from tuneyard.train.explain import explained_arguments, explained_training
 from tuneyard.train.fingerprint import Tokens, tokens_of
 from tuneyard.train.launch import is_rank, launch
-from tuneyard.train.leave import ADAPTERS, cache, leave, output
+from tuneyard.train.leave import cache, leave, makes_adapter, output
 from tuneyard.train.library import COMMA, WILDCARDS, aliased, imported
-from tuneyard.train.resume import last_checkpoint
+from tuneyard.train.resume import is_finished, last_checkpoint
 from tuneyard.train.schema import argument_classes, keys_of
 
 if TYPE_CHECKING:
@@ -56,10 +57,8 @@ def _train(job: Job, values: dict[str, Any], notes: list[str]) -> None:
     spec: TrainSpec = job.spec
     os.environ.setdefault("HF_DATASETS_CACHE", str(cache(job)))
     with job.timed("import"), imported():
+        import llamafactory.train.tuner  # noqa: F401 - all that training needs
         from llamafactory.hparams import get_train_args
-        from llamafactory.train.tuner import run_exp
-
-        from tuneyard.train.callback import RunCallback
     job.describe_environment()
     callbacks = [user_callback(reference) for reference in spec.callbacks]
     with explained_arguments(spec, lambda: keys_of(*argument_classes())):
@@ -67,45 +66,63 @@ def _train(job: Job, values: dict[str, Any], notes: list[str]) -> None:
     with explained_training(spec):
         tokens = tokens_of(model, data, chat=finetuning.stage != "pt")
     _tell(job, values, tokens, notes)
+    checkpoint = _checkpoint(job, values)
+    if checkpoint is None or not is_finished(checkpoint):
+        _fit(job, values, callbacks, checkpoint)
+        checkpoint = None
+    if job.rank == 0:
+        leave(job, values, tokens, checkpoint or output(job))
+
+
+def _fit(job: Job, values: dict[str, Any], callbacks: list[TrainerCallback], checkpoint: Path | None) -> None:
+    """Load and train, from a checkpoint or from the beginning."""
+    from llamafactory.train.tuner import run_exp
+
+    from tuneyard.train.callback import RunCallback
+
     callback, start = RunCallback(job), time.perf_counter()
-    with explained_training(spec), _readable(job, values) as readable:
-        run_exp(readable, [callback, *callbacks])
+    with explained_training(job.spec), _readable(job, values) as readable:
+        run_exp(readable | _resumed(job, values, checkpoint), [callback, *callbacks])
     job.timing |= {
         "load": round(callback.began - start, 3),
         "train": round(callback.ended - callback.began, 3),
         "save": round(time.perf_counter() - callback.ended, 3),
     }
-    if job.rank == 0:
-        leave(job, values, tokens, adapter=finetuning.finetuning_type in ADAPTERS)
 
 
 @contextmanager
 def _readable(job: Job, values: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The arguments with paths that the libraries take as they are, and with the checkpoint to go on from."""
+    """The arguments with paths that the libraries take as they are."""
     with ExitStack() as names:
         folder = names.enter_context(aliased(values["dataset_dir"], WILDCARDS))
         adapters = [names.enter_context(aliased(adapter, COMMA)) for adapter in adapters_of(job.spec)]
         named = {"adapter_name_or_path": ",".join(adapters)} if adapters else {}
-        yield {**values, "dataset_dir": folder, **named, **_resumed(job, values)}
+        yield {**values, "dataset_dir": folder, **named}
 
 
-def _resumed(job: Job, values: dict[str, Any]) -> dict[str, Any]:
-    """The arguments that go on from the last whole checkpoint of an earlier attempt; none where there is none."""
+def _checkpoint(job: Job, values: dict[str, Any]) -> Path | None:
+    """The last whole checkpoint of the earlier attempts, where LLaMA-Factory can go on from it."""
     checkpoint = last_checkpoint(job.folder)
     if checkpoint is None:
-        return {}
-    is_reward_model = values.get("stage") == "rm"
-    if is_reward_model and values.get("finetuning_type", "lora") not in ADAPTERS:
+        return None
+    if values.get("stage") == "rm" and not makes_adapter(values) and not is_finished(checkpoint):
         if job.rank == 0:
             job.warn("LLaMA-Factory can resume a reward model only if it is trained by LoRA: this one starts again")
-        return {}
+        return None
     job.details["resumed_from"] = checkpoint.relative_to(job.folder.path).as_posix()
-    if is_reward_model:
-        return {
-            "adapter_name_or_path": str(checkpoint),
-            "resume_from_checkpoint": str(export.with_value_head(checkpoint, cache(job) / checkpoint.name)),
-        }
-    return {"resume_from_checkpoint": str(checkpoint)}
+    return checkpoint
+
+
+def _resumed(job: Job, values: dict[str, Any], checkpoint: Path | None) -> dict[str, Any]:
+    """The arguments that go on from a checkpoint."""
+    if checkpoint is None:
+        return {}
+    if values.get("stage") != "rm":
+        return {"resume_from_checkpoint": str(checkpoint)}
+    place = cache(job) / checkpoint.name
+    if job.rank == 0:
+        export.with_value_head(checkpoint, place)
+    return {"adapter_name_or_path": str(checkpoint), "resume_from_checkpoint": str(place)}
 
 
 def _tell(job: Job, values: dict[str, Any], tokens: Tokens, notes: list[str]) -> None:
