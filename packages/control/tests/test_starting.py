@@ -136,4 +136,3 @@ def test_names_that_are_no_paths_pass(desk: Workspace) -> None:
     engine = {"default_system": "/no_think and/or more\nlines", "template": "data", "x": "a" * 5_000_000, "y": "a\0b"}
     check_paths(desk, asked(desk, engine=engine, model="owner/name", name="data"), "train")
     check_paths(desk, Request({"tasks": ["gsm8k", "inspect_evals/gsm8k"]}, desk.path, "spec"), "eval")
-
