@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shlex
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -100,3 +104,25 @@ def ended(desk: Workspace) -> Callable[..., RunFolder]:
         return run
 
     return make
+
+
+@pytest.fixture(scope="session")
+def clients() -> Path:
+    """A folder with clients that others wrote, installed once for each state of clients/package.json."""
+    manifest = Path(__file__).parent / "clients" / "package.json"
+    npm = shutil.which("npm")
+    if npm is None:
+        pytest.skip("needs npm, to install the clients in agents/mcp/tests/clients/package.json")
+    key = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
+    folder = ROOT / ".pixi" / "test-clients" / key
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as new:
+            shutil.copy(manifest, new)
+            command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+            done = subprocess.run(command, cwd=new, capture_output=True, text=True, timeout=600, check=False)
+            if done.returncode:
+                pytest.skip(f"npm could not install the clients: {done.stderr[-300:]}")
+            os.rename(new, folder)
+            os.mkdir(new)  # what the context manager removes
+    return folder

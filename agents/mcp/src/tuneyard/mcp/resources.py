@@ -51,9 +51,13 @@ class RunFile:
 def listed(workspace: Workspace) -> list[Resource]:
     """The resources that have a name of their own; runs are found by list_runs."""
     pages = sorted(path.stem for path in (workspace.path / "docs").glob("*.md"))
-    notes = Resource(uri="tuneyard://agents-md", name=NOTES, description="Notes for coding agents", mime_type=_MARKDOWN)
-    docs = [Resource(uri=f"tuneyard://docs/{p}", name=f"docs/{p}.md", mime_type=_MARKDOWN) for p in pages]
-    return [notes, *docs]
+    docs = [_listed(f"tuneyard://docs/{page}", f"docs/{page}.md", "A page of the documentation") for page in pages]
+    notes = _listed("tuneyard://agents-md", NOTES, "Notes for coding agents: current tasks, recent changes")
+    return [notes, *docs] if notes_file(workspace).exists() else docs
+
+
+def _listed(address: str, name: str, description: str) -> Resource:
+    return Resource(uri=address, name=name, description=description, mime_type=_MARKDOWN)
 
 
 def templates() -> list[ResourceTemplate]:

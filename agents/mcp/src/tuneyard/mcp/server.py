@@ -13,7 +13,9 @@ from importlib.metadata import version
 from typing import Any
 
 import anyio
+from mcp.server.caching import CacheableMethod, CacheHint
 from mcp.server.lowlevel import Server
+from mcp.server.subscriptions import InMemorySubscriptionBus, SubscriptionBus
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -51,6 +53,14 @@ INSTRUCTIONS = (
     "the tasks changed: AGENTS.md is how whoever comes next knows."
 )
 
+_FOR_AN_HOUR = CacheHint(ttl_ms=3_600_000, scope="public")
+UNCHANGING: dict[CacheableMethod, CacheHint] = {
+    "tools/list": _FOR_AN_HOUR,
+    "prompts/list": _FOR_AN_HOUR,
+    "resources/templates/list": _FOR_AN_HOUR,
+}
+"""What stays the same for as long as a server runs, so that clients need not ask again."""
+
 MOST_COMPLETIONS = 100
 """As many as the protocol allows."""
 
@@ -58,9 +68,9 @@ MOST_COMPLETIONS = 100
 class Handlers:
     """Who answers what clients ask. The workspace is found when it is first needed; modules likewise."""
 
-    def __init__(self, find: Callable[[], Workspace]) -> None:
+    def __init__(self, find: Callable[[], Workspace], bus: SubscriptionBus) -> None:
         self._find = find
-        self.watch = Watch(self._look)
+        self.watch = Watch(self._look, bus)
 
     @cached_property
     def workspace(self) -> Workspace:
@@ -140,13 +150,14 @@ class Handlers:
             raise MCPError(INVALID_PARAMS, mask_secrets(str(error)), data or None) from error
 
 
-def build(find: Callable[[], Workspace]) -> Server[Any]:
+def build(find: Callable[[], Workspace], bus: SubscriptionBus | None = None) -> Server[Any]:
     """The server for one workspace.
 
     Args:
         find: finds the workspace; raises SetupError where there is none, which every answer then tells.
+        bus: carries notices to clients that listen. Default: one of its own.
     """
-    handlers = Handlers(find)
+    handlers = Handlers(find, bus or InMemorySubscriptionBus())
 
     @asynccontextmanager
     async def lifespan(server: Server[Any]) -> AsyncIterator[None]:
@@ -161,6 +172,7 @@ def build(find: Callable[[], Workspace]) -> Server[Any]:
         title="tuneyard",
         instructions=INSTRUCTIONS,
         lifespan=lifespan,
+        cache_hints=UNCHANGING,
         on_list_tools=handlers.list_tools,
         on_call_tool=handlers.call_tool,
         on_list_resources=handlers.list_resources,

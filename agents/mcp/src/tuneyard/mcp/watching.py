@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler, ResourceUpdated
+from mcp.server.subscriptions import ListenHandler, ResourceUpdated, SubscriptionBus
 from mcp.shared.exceptions import MCPError
 from mcp_types import (
     INVALID_PARAMS,
@@ -34,14 +34,15 @@ MOST_ADDRESSES = 1000
 class Watch:
     """Who waits for which address, and what each looked like last."""
 
-    def __init__(self, look: Callable[[str], Any]) -> None:
+    def __init__(self, look: Callable[[str], Any], bus: SubscriptionBus) -> None:
         """
         Args:
             look: what an address looks like now: anything that differs when it has changed.
+            bus: carries notices to those who listen.
         """
         self._look = look
-        self._bus = InMemorySubscriptionBus()
-        self._listen = ListenHandler(self._bus)
+        self._bus = bus
+        self._listen = ListenHandler(bus)
         self._listened: Counter[str] = Counter()
         self._subscribed: dict[str, dict[str, ServerSession]] = {}
         self._seen: dict[str, Any] = {}
