@@ -14,6 +14,9 @@ from tuneyard.core.errors import RequestError
 FOR_GPU = "examples/gsm8k-lora/train.yaml"
 FOR_CPU = "examples/arithmetic/train.yaml"
 
+TASK_DEFAULTS = {"arithmetic": {"batch_size": 64}}
+"""Fields of a task that is asked for by its name alone. Arithmetic's texts are short: many fit at once."""
+
 
 def default_request(workspace: Workspace, kind: str | None, task: str | None, overrides: Sequence[Override]) -> Request:
     """The request of a command without a SPEC.
@@ -28,7 +31,8 @@ def default_request(workspace: Workspace, kind: str | None, task: str | None, ov
         RequestError: there is no default for this.
     """
     if task is not None:
-        return Request({"kind": "eval", "tasks": [task]}, workspace.path, f"--task {task}", overrides=list(overrides))
+        given = {"kind": "eval", "tasks": [task], **TASK_DEFAULTS.get(task, {})}
+        return Request(given, workspace.path, f"--task {task}", overrides=list(overrides))
     named = workspace.settings.defaults if workspace.has_settings else None
     if kind == "train":
         return _train(workspace, named.train if named else None, overrides)
