@@ -24,6 +24,12 @@ if TYPE_CHECKING:
 
     from tuneyard.eval.recording import RecordingLM
 
+REFUSED = {
+    "marked as unsafe": "`engine: {confirm_run_unsafe_code: true}` runs what the model writes, on this machine",
+    "require multimodal input": "give a model that takes images as `lm`, a function that returns it",
+}
+"""What lm-eval refuses of a task, and the way out."""
+
 SHOWN = 3
 """How many responses are told as events while the run goes on."""
 
@@ -43,7 +49,7 @@ def run(job: Job) -> None:
         lm, chat = lm_eval_model.load(spec, source, models.fingerprint_of_training(trained), job.warn, notes)
     job.describe_environment()
     if source is not None:
-        leave_command(job, source, asked, chat)
+        leave_command(job, source, asked, chat, notes)
     with job.timed("evaluate"):
         recording = recorded(job, lm, raw)
         results = evaluate(spec, asked, recording, chat)
@@ -88,12 +94,12 @@ def evaluate(spec: EvalSpec, asked: Asked, lm: LM, chat: bool) -> dict[str, Any]
     except AssertionError as error:
         if "Invalid configuration" not in str(error):
             raise
-        way_out = "`engine.gen_kwargs: {max_gen_toks: N}` with a smaller N, or a model with a longer context"
+        way_out = "`engine: {gen_kwargs: {max_gen_toks: N}}` with a smaller N, or a model with a longer context"
         raise RequestError(str(error), where="tasks", way_out=way_out) from error
     except ValueError as error:
-        if "marked as unsafe" not in str(error):
+        way_out = next((way for sign, way in REFUSED.items() if sign in str(error)), None)
+        if way_out is None:
             raise
-        way_out = "`engine.confirm_run_unsafe_code: true` runs what the model writes, on this machine"
         raise RequestError(str(error), where="tasks", way_out=way_out) from error
     return cast("dict[str, Any]", results)
 
@@ -112,14 +118,15 @@ def notes_of(job: Job, lm: RecordingLM) -> list[str]:
     return notes
 
 
-def leave_command(job: Job, source: Source, asked: Asked, chat: bool) -> None:
-    """artifacts/lm_eval.yaml: `lm_eval run --config` does the same with it, without us."""
+def leave_command(job: Job, source: Source, asked: Asked, chat: bool, notes: list[str]) -> None:
+    """artifacts/lm_eval.yaml: `lm_eval run --config` does the same with it, without us, as far as the notes allow."""
     spec: EvalSpec = job.spec
+    said = [*notes, *([f"here in {spec.quantization_bit} bit; lm-eval cannot"] if spec.quantization_bit else [])]
     _, _, for_manager = arguments.parts(spec.engine)
     model = arguments.of_model(spec, source, models.device(spec))
     text = arguments.command_file(model, arguments.of_evaluate(spec, chat), for_manager, asked.named)
     path = job.folder.artifacts / arguments.FILE_NAME
-    write_atomically(path, text)
+    write_atomically(path, "".join(f"# {note}\n" for note in said) + text)
     job.artifact("lm_eval_yaml", path)
 
 

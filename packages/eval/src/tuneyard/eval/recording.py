@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lm_eval.api.model import LM, CacheHook, hash_args
 
-from tuneyard.core.files import append_line, read_json_lines
+from tuneyard.core.files import append_line, explain_os_error, read_json_lines
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -53,7 +53,10 @@ class Responses:
     def write(self) -> None:
         """Append what has come since the last time as one line: a batch is kept whole or not at all."""
         if self._waiting:
-            append_line(self.file, json.dumps(dict(self._waiting), ensure_ascii=False))
+            try:
+                append_line(self.file, json.dumps(dict(self._waiting), ensure_ascii=False))
+            except OSError as error:
+                raise explain_os_error(error, self.file) from error
             self.known.update(self._waiting)
             self._waiting.clear()
 
@@ -220,5 +223,4 @@ def _is_sampled(request: Instance) -> bool:
 
 def _settings(request: Instance) -> dict[str, Any]:
     """The settings of generation that a request carries beside its prompt."""
-    _, settings = cast("tuple[str, dict[str, Any]]", request.args)
-    return settings
+    return cast("tuple[str, dict[str, Any]]", request.args)[1]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from tuneyard.core.evaluation import EvaluatedTask, Sample
+from tuneyard.core.files import explain_os_error
 
 
 def plain(value: Any) -> Any:
@@ -71,9 +73,9 @@ def _log_likelihood(continuation: str | None, answer: Any) -> dict[str, Any]:
 
 
 def scores_of(row: dict[str, Any]) -> dict[str, float]:
-    """The metrics of a document that are numbers."""
+    """The metrics of a document that are finite numbers: JSON knows no others."""
     numbers = {name: as_number(row[name]) for name in row["metrics"]}
-    return {name: number for name, number in numbers.items() if number is not None}
+    return {name: number for name, number in numbers.items() if number is not None and math.isfinite(number)}
 
 
 def _alone(values: Any) -> Any:
@@ -96,12 +98,19 @@ def sha256_over(parts: Iterable[str]) -> str:
 
 
 def write(path: Path, samples: Iterable[Sample]) -> dict[str, list[tuple[str, str]]]:
-    """Write samples as JSONL, a row at a time. Returns task -> (hash of the document, prompt) in their order."""
+    """Write samples as JSONL, a row at a time. Returns task -> (hash of the document, prompt) in their order.
+
+    Raises:
+        SetupError: the disk is full.
+    """
     seen: dict[str, list[tuple[str, str]]] = {}
-    with open(path, "w", encoding="utf-8") as file:
-        for sample in samples:
-            file.write(sample.model_dump_json() + "\n")
-            seen.setdefault(sample.task, []).append((sample.document_sha256, sample.prompt))
+    try:
+        with open(path, "w", encoding="utf-8") as file:
+            for sample in samples:
+                file.write(sample.model_dump_json() + "\n")
+                seen.setdefault(sample.task, []).append((sample.document_sha256, sample.prompt))
+    except OSError as error:
+        raise explain_os_error(error, path) from error
     return seen
 
 

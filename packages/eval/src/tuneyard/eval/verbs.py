@@ -47,24 +47,27 @@ def uncollected() -> Iterator[None]:
 
 def arguments(spec: Spec) -> dict[str, Any]:
     """The arguments that the library gets, and its nearest command; see tuneyard.eval.arguments."""
-    from tuneyard.eval import arguments as library
-
     assert isinstance(spec, EvalSpec)
-    return library.of_inspect(spec) if framework_of(spec) == "inspect" else library.of_lm_eval(spec)
+    with uncollected():
+        from tuneyard.eval import arguments as library
+
+        return library.of_inspect(spec) if framework_of(spec) == "inspect" else library.of_lm_eval(spec)
 
 
 def schema() -> dict[str, Any]:
     """The keys that `engine` may hold; see tuneyard.eval.schema."""
-    from tuneyard.eval import schema as library
+    with uncollected():
+        from tuneyard.eval import schema as library
 
-    return library.schema()
+        return library.schema()
 
 
 def fingerprint(model: ModelRef) -> Fingerprint:
     """The ids that this environment gives to the fixed text and conversation."""
-    from tuneyard.eval import tokens
+    with uncollected():
+        from tuneyard.eval import tokens
 
-    return tokens.fingerprint_of(tokens.load(model))
+        return tokens.fingerprint_of(tokens.load(model))
 
 
 def check(path: Path, name: str | None) -> dict[str, Any]:
