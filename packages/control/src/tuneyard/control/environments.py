@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.cache import cache_folder
 from tuneyard.control.process_tree import SUPERVISES_VARIABLE
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
+from tuneyard.core.cache import cache_folder
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
 from tuneyard.core.files import write_json
 from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE

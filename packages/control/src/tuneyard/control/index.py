@@ -148,7 +148,7 @@ def index_file(runs: Path) -> Path:
     """Where the index of a folder of runs is kept."""
     import hashlib
 
-    from tuneyard.control.cache import cache_folder
+    from tuneyard.core.cache import cache_folder
 
     name = hashlib.sha256(os.fsencode(os.path.realpath(runs))).hexdigest()[:16]
     return cache_folder() / "index" / f"{name}.sqlite"

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from tuneyard.control.workspace import Workspace
+from tuneyard.core.cache import cache_folder
 from tuneyard.core.errors import RequestError
 
 
@@ -42,8 +43,6 @@ def _open_folders(workspace: Workspace) -> list[Path]:
 
 
 def _is_builtin(path: Path) -> bool:
-    from tuneyard.data.builtin import cache_folder  # brings pydantic, and is asked last
-
     return path.is_relative_to(os.path.realpath(cache_folder() / "models"))
 
 

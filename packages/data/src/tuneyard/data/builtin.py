@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tuneyard.core.cache import cache_folder
 from tuneyard.core.errors import RequestError, unknown
 from tuneyard.core.files import explain_os_error
 from tuneyard.data.records import Record
@@ -83,11 +83,6 @@ def materialise_model(reference: str, cache: Path | None = None) -> Path:
         except OSError as error:
             raise explain_os_error(error, folder) from error
     return folder
-
-
-def cache_folder() -> Path:
-    """tuneyard's folder in the user's cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneyard"
 
 
 def _version(name: str) -> str:

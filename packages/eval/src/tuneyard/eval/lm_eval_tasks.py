@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import glob
 import json
-import os
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from tuneyard.core.cache import cache_folder
 from tuneyard.core.errors import RequestError, SetupError, TuneyardError, unknown
 from tuneyard.core.files import write_atomically
 
@@ -90,7 +89,7 @@ def index() -> dict[str, Entry]:
     """Every task, group and tag that lm-eval brings, from the user's cache or, the first time, from its files."""
     from importlib.metadata import version
 
-    folder = _cache_folder()
+    folder = cache_folder()
     file = folder / f"lm-eval-{version('lm_eval')}-tasks.json"
     root = tasks_folder()
     stamp = [str(root), root.stat().st_mtime_ns]
@@ -103,12 +102,6 @@ def index() -> dict[str, Entry]:
         folder.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(saved))
     return {name: _entry(name, *row) for name, row in saved["entries"].items()}
-
-
-def _cache_folder() -> Path:
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Caches" / "tuneyard"
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tuneyard"
 
 
 def _read_all(root: Path) -> dict[str, list[Any]]:
