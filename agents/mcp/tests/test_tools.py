@@ -219,7 +219,7 @@ def test_pages_of_runs_lead_to_one_another(desk: Workspace, client: Client) -> N
 def test_what_can_be_asked_for_is_told(client: Client) -> None:
     assert "train.engine" in client.text("describe")
     rank = client.call("describe", topic="train.engine", query="lora_rank")["entries"]
-    assert rank == [{"name": "lora_rank", "type": "int", "default": 8}]
+    assert rank == [{"name": "lora_rank", "type": "int", "default": "8"}]
     names: list[str] = []
     page = client.call("describe", topic="train")
     while "after" in page:

@@ -47,7 +47,8 @@ class Entry(BaseModel):
     name: str
     type: str | None = None
     """Type, or the choices."""
-    default: Any = None
+    default: str | None = None
+    """As JSON."""
     required: bool | None = None
     help: str | None = None
     """What it is."""
@@ -69,7 +70,7 @@ class DescribeAnswer(Answer):
 
 def _line(entry: Entry) -> str:
     kind = f" ({entry.type}{', required' if entry.required else ''})" if entry.type else ""
-    default = f" = {json.dumps(entry.default, ensure_ascii=False)}" if entry.default is not None else ""
+    default = f" = {entry.default}" if entry.default is not None else ""
     return f"{entry.name}{kind}{default}" + (f": {entry.help}" if entry.help else "")
 
 
@@ -108,9 +109,13 @@ def _found(workspace: Workspace, asked: DescribeArguments) -> list[Entry]:
 
 def _settings(settings: list[Setting]) -> list[Entry]:
     return [
-        Entry(name=s.name, type=s.type, default=s.default, required=s.required or None, help=s.help or None)
+        Entry(name=s.name, type=s.type, default=_as_json(s.default), required=s.required or None, help=s.help or None)
         for s in settings
     ]
+
+
+def _as_json(default: Any) -> str | None:
+    return None if default is None else clip(json.dumps(default, ensure_ascii=False), 200)
 
 
 def _named(known: dict[str, str]) -> list[Entry]:
