@@ -162,3 +162,14 @@ def test_an_answer_may_be_an_error_with_its_exit_code(worker: Path) -> None:
     code, answer = ask(worker, "check", "task.py", "f")
     assert code == 2
     assert answer["error"]["message"] == "function 'f' not found"
+
+
+def test_a_rank_that_fails_leaves_its_failure_to_whoever_started_the_ranks(worker: Path, tmp_path: Path) -> None:
+    run = new_run(tmp_path, "request")
+    process = start(worker, run, env={"RANK": "1"})
+    process.communicate(timeout=30)
+    assert process.returncode == 2
+    assert not run.attempt(1).result.exists()
+    (file,) = run.attempt(1).rank_failures()
+    failure = json.loads(file.read_text())
+    assert (file.name, failure["rank"], failure["message"]) == ("rank-1.json", 1, "no such column")

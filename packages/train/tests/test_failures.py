@@ -125,6 +125,15 @@ def test_a_module_that_the_model_lacks_is_told(runs: Runs) -> None:
     assert (error.where, error.way_out) == ("engine.lora_target", "engine.lora_target=all")
 
 
+def test_a_full_disk_is_a_wrong_setup(runs: Runs) -> None:
+    run = runs.new({**SFT, "save_strategy": "no"})
+    (run.raw / "1").mkdir(parents=True)
+    (run.raw / "1" / "trainer_state.json").symlink_to("/dev/full")
+    with pytest.raises(SetupError, match="No space left on device") as caught:
+        train(run)
+    assert "df -h" in str(caught.value.way_out)
+
+
 def test_an_error_that_nobody_foresaw_stays_as_it_is(runs: Runs) -> None:
     run = runs.new(SFT)
     shutil.rmtree(run.data)

@@ -67,7 +67,15 @@ def _tokenizer(match: re.Match[str], spec: TrainSpec) -> TuneyardError:
     )
 
 
+def _disk(match: re.Match[str], spec: TrainSpec) -> TuneyardError:
+    return SetupError(
+        f"the disk of the run folder or of the temporary files is full: {match.group(0)}",
+        way_out="`df -h` shows which; engine.save_total_limit=1 keeps one checkpoint, `yard rm RUN` frees old runs",
+    )
+
+
 _KNOWN: tuple[tuple[re.Pattern[str], Explain], ...] = (
+    (re.compile(r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing file"), _disk),
     (re.compile(r"size mismatch for base_model\S*"), _adapter),
     (re.compile(r"Target modules (.{1,200}?) not found in the base model"), _target),
     (

@@ -163,8 +163,13 @@ def _rendered(tokenizer: PreTrainedTokenizer, chat_template: str | None) -> list
     return [int(i) for i in tokenizer.encode(str(text), add_special_tokens=False)]
 
 
-def save_template(tokens: Tokens, folder: Path) -> None:
+def save_template(tokens: Tokens, folder: Path, trust_remote_code: bool = False) -> None:
     """Have `folder`, in which a tokenizer was saved, carry the chat template that matches, and prove it.
+
+    Args:
+        tokens: how the run encoded.
+        folder: the folder.
+        trust_remote_code: run the tokenizer's own code, as the training did.
 
     Raises:
         RunError: the tokenizer loaded anew from `folder` gives other ids than those that were trained on.
@@ -174,7 +179,7 @@ def save_template(tokens: Tokens, folder: Path) -> None:
     file = folder / CHAT_TEMPLATE
     if tokens.chat_template is not None and (not file.is_file() or file.read_text() != tokens.chat_template):
         write_atomically(file, tokens.chat_template)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code)
     conversation = _rendered(tokenizer, None) if tokens.chat_template is not None else None
     difference = first_difference(tokens.fingerprint, _fingerprint(tokenizer, conversation))
     if difference is None and conversation is None and tokens.chat_template is not None:

@@ -62,11 +62,12 @@ def _leave_weights(job: Job, values: dict[str, Any], tokens: Tokens, raw: Path) 
     adapter = makes_adapter(values)
     weights = best_of(raw) if values.get("load_best_model_at_end") else raw
     made = export.collect(weights, job.folder.adapter if adapter else job.folder.model)
-    save_template(tokens, made)
+    trusts = bool(values.get("trust_remote_code"))
+    save_template(tokens, made, trusts)
     job.artifact("adapter" if adapter else "model", made)
     if adapter and job.spec.merge:
         export.merge(values, _merged_before(job.spec, values), made, job.folder.model)
-        save_template(tokens, job.folder.model)
+        save_template(tokens, job.folder.model, trusts)
         job.artifact("model", job.folder.model)
 
 
