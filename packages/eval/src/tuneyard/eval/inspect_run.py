@@ -19,7 +19,7 @@ from tuneyard.eval import inspect_model, inspect_samples, inspect_tasks, samples
 from tuneyard.eval import model as models
 from tuneyard.eval.inspect_tasks import InspectTask
 from tuneyard.eval.leave import leave, raw_folder
-from tuneyard.eval.lm_eval_tasks import OFFLINE
+from tuneyard.eval.task_errors import OFFLINE
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog

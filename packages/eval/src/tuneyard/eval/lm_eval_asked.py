@@ -10,7 +10,7 @@ from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import write_atomically
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import EvalSpec, TaskRef
-from tuneyard.eval import arithmetic, gsm8k
+from tuneyard.eval import arithmetic, gsm8k, task_files
 from tuneyard.eval import lm_eval_arguments as arguments
 from tuneyard.eval import lm_eval_tasks as library
 from tuneyard.eval.model import Source
@@ -76,7 +76,7 @@ def _named(
         raise RequestError(f"the task {task.task!r} takes no arguments", where="tasks", way_out=way_out)
     if task.path is not None:
         return _of_path(Path(task.path))
-    if include is not None and task.task in (within := library.read_folder(include)).names:
+    if include is not None and task.task in (within := task_files.read_folder(include)).names:
         file = within.names[task.task]
         return [_of_file(file) if file else Named(task.task, folder=include, needs_all=within.needs_all)]
     return [_of_entry(entry, spec.data) for entry in library.find(task.task)]
@@ -87,16 +87,16 @@ def _of_path(path: Path) -> list[Named]:
         return _of_folder(path)
     if not path.is_file():
         raise RequestError("no such task file or folder", where=str(path))
-    config = library.read_config(path)
+    config = task_files.read_config(path)
     if "group" in config:  # lm-eval loads a group by its name alone
-        return [Named(config["group"], folder=path.parent, needs_all=library.read_folder(path.parent).needs_all)]
+        return [Named(config["group"], folder=path.parent, needs_all=task_files.read_folder(path.parent).needs_all)]
     if not isinstance(config.get("task"), str):
         raise RequestError("names no task (`task: NAME`)", where=str(path))
     return [_of_file(path)]
 
 
 def _of_folder(path: Path) -> list[Named]:
-    within = library.read_folder(path)
+    within = task_files.read_folder(path)
     return [
         _of_file(file) if file else Named(name, folder=path, needs_all=within.needs_all)
         for name, file in within.names.items()
@@ -104,15 +104,15 @@ def _of_folder(path: Path) -> list[Named]:
 
 
 def _of_file(path: Path) -> Named:
-    config = library.read_config(path)
-    text = library.with_found_data(path, config)
+    config = task_files.read_config(path)
+    text = task_files.with_found_data(path, config)
     return Named(config["task"], text=text) if text else Named(str(path), file=path)
 
 
 def _of_entry(entry: library.Entry, data: str | None) -> Named:
     if entry.path is None or entry.kind == "GROUP":
         return Named(entry.name, needs_all=True)
-    if data is not None and gsm8k.is_gsm8k(library.read_config(entry.path)):
+    if data is not None and gsm8k.is_gsm8k(task_files.read_config(entry.path)):
         return Named(entry.name, text=gsm8k.task_file(entry.path, Path(data)))
     return Named(entry.name, file=entry.path)
 
@@ -142,7 +142,7 @@ def load(spec: EvalSpec, source: Source | None, trained: RunFolder | None, folde
     asked = Asked(library.task_manager(told))
     for task in named(spec, trained, asked.notes):
         if task.folder is not None:
-            library.register_folder(asked.manager, task.folder)
+            task_files.register_folder(asked.manager, task.folder)
         if task.needs_all:
             library.register_all(asked.manager)
         asked.tasks += _loaded(asked.manager, task, folder)

@@ -81,7 +81,7 @@ class RecordingLM(LM):
 
     def __init__(self, model: LM, responses: Responses, tell: Tell, show: Show) -> None:
         super().__init__()
-        self.model_ = model
+        self.inner = model
         self.responses = responses
         self.reused = 0
         """Responses taken from earlier attempts."""
@@ -92,9 +92,9 @@ class RecordingLM(LM):
         model.set_cache_hook(_Hook(self._came))
 
     def __getattr__(self, name: str) -> Any:
-        if name == "model_":
+        if name == "inner":
             raise AttributeError(name)
-        return getattr(self.model_, name)
+        return getattr(self.inner, name)
 
     def loglikelihood(self, requests: list[Instance]) -> list[tuple[float, bool]]:
         return [tuple(answer) for answer in self._answer("loglikelihood", requests)]
@@ -106,35 +106,35 @@ class RecordingLM(LM):
         return self._answer("generate_until", requests)
 
     def apply_chat_template(self, chat_history: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
-        return self.model_.apply_chat_template(chat_history, add_generation_prompt)
+        return self.inner.apply_chat_template(chat_history, add_generation_prompt)
 
     def chat_template(self, chat_template: bool | str = False) -> str | None:
-        return self.model_.chat_template(chat_template)
+        return self.inner.chat_template(chat_template)
 
     @property
     def tokenizer_name(self) -> str:
-        return self.model_.tokenizer_name
+        return self.inner.tokenizer_name
 
     @property
     def device(self) -> Any:
-        return self.model_.device
+        return self.inner.device
 
     @property
     def rank(self) -> int:
-        return self.model_.rank
+        return self.inner.rank
 
     @property
     def world_size(self) -> int:
-        return self.model_.world_size
+        return self.inner.world_size
 
     def all_gather(self, tensor: Any) -> Any:
-        return self.model_.all_gather(tensor)
+        return self.inner.all_gather(tensor)
 
     def gather_object(self, obj: Any, dst: int = 0) -> Any:
-        return self.model_.gather_object(obj, dst)
+        return self.inner.gather_object(obj, dst)
 
     def barrier(self) -> None:
-        self.model_.barrier()
+        self.inner.barrier()
 
     def _answer(self, kind: str, requests: list[Instance]) -> list[Any]:
         """Recorded responses where there are any, the model's for the rest. What is sampled is never reused."""
@@ -154,7 +154,7 @@ class RecordingLM(LM):
     def _ask(self, kind: str, requests: list[Instance]) -> list[Any]:
         if not requests:
             return []
-        answers = getattr(self.model_, kind)(requests)
+        answers = getattr(self.inner, kind)(requests)
         told = self._count.came
         self.responses.write()
         if not told:  # a model that does not call the hook
@@ -171,7 +171,7 @@ class RecordingLM(LM):
         self.responses.add(hash_args(kind, arguments), answer)
         if kind == "generate_until":
             self._show(arguments[0], str(answer))
-        size = getattr(self.model_, "batch_size", 1)
+        size = getattr(self.inner, "batch_size", 1)
         if self.responses.waiting >= (size if isinstance(size, int) else 1):
             self.responses.write()
             self._report()
@@ -187,16 +187,16 @@ class RecordingLM(LM):
         room, text = self._room(request), "".join(a for a in request.args if isinstance(a, str))
         if room is None or len(text.encode()) <= room:
             return False
-        return len(self.model_.tok_encode(text)) > room  # type: ignore[attr-defined]
+        return len(self.inner.tok_encode(text)) > room  # type: ignore[attr-defined]
 
     def _room(self, request: Instance) -> int | None:
         """Tokens that a prompt may have; None where the model does not say, or windows roll over the text."""
-        longest = getattr(self.model_, "max_length", None)
-        if longest is None or not hasattr(self.model_, "tok_encode") or request.request_type == "loglikelihood_rolling":
+        longest = getattr(self.inner, "max_length", None)
+        if longest is None or not hasattr(self.inner, "tok_encode") or request.request_type == "loglikelihood_rolling":
             return None
         if request.request_type != "generate_until":
             return longest
-        return longest - int(_settings(request).get("max_gen_toks", getattr(self.model_, "max_gen_toks", 0)))
+        return longest - int(_settings(request).get("max_gen_toks", getattr(self.inner, "max_gen_toks", 0)))
 
 
 class _Count:
