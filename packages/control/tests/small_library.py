@@ -63,7 +63,7 @@ def train(job):
         link_tree(Path(job.spec.model.path), job.folder.model)
         job.artifact("model", job.folder.model)
     if not model:
-        job.folder.adapter.mkdir()
+        job.folder.adapter.mkdir(exist_ok=True)  # an earlier attempt may have come so far
         config = {"base_model_name_or_path": job.spec.model.name_or_path, "peft_type": "LORA"}
         (job.folder.adapter / "adapter_config.json").write_text(json.dumps(config))
         (job.folder.adapter / "adapter_model.safetensors").write_bytes(b"\2\0\0\0\0\0\0\0{}")
