@@ -88,7 +88,7 @@ def lease(n_gpus: int, run_id: str, pause: Callable[[str], None] | None = None) 
     request = Request(pool, count, run_id)
     try:
         while (taken := request.take()) is None:
-            (pause or _sleep)(f"waiting for {request.obstacle()}")
+            (pause or _sleep)(request.obstacle())
     finally:
         request.withdraw()
     return taken
