@@ -227,7 +227,7 @@ def test_two_runs_that_want_one_device_run_one_after_the_other_in_the_order_they
     assert runs[1].status().state == runs[2].status().state == "waiting"
     assert record
     waiting = (runs[1].attempt(1).read_supervisor() or {})["waiting_for"]
-    assert waiting == f"waiting for CPU slot 0, held by {runs[0].id}"
+    assert waiting == f"CPU slot 0, held by {runs[0].id}"
     assert [place.finish(run)["status"] for run in runs] == ["succeeded"] * 3
     spans = [(float(place.noted(run, "from")), float(place.noted(run, "to"))) for run in runs]
     assert all(before[1] < after[0] for before, after in pairwise(spans))

@@ -144,7 +144,7 @@ def test_giving_up_leaves_the_queue(folder: Path, monkeypatch: pytest.MonkeyPatc
 
     with pytest.raises(InterruptedError):
         lease(0, "second", give_up)
-    assert reasons == ["waiting for CPU slot 0, held by first"]
+    assert reasons == ["CPU slot 0, held by first"]
     assert os.listdir(folder / "queue") == []
     held.release()
 

@@ -71,7 +71,7 @@ def lease(n_gpus: int, run_id: str, pause: Callable[[str], None] | None = None) 
     Args:
         n_gpus: how many GPUs; 0 for a CPU slot.
         run_id: written into the lock files, for those who wait.
-        pause: called between two tries with a sentence on what is waited for; sleeps a moment, and may raise to give
+        pause: called between two tries with what is waited for and who holds it; sleeps a moment, and may raise to give
             up. Default: sleeps `POLL_SECONDS`.
 
     Raises:
