@@ -133,13 +133,13 @@ def trouble(path: Path, most: int = 10) -> list[str]:
     """The last lines of a log, within its last megabyte, that speak of errors or warnings."""
     with _opened(path) as file:
         _, raw = _back(file, _size(file), 16 * BLOCK)
-    return [line for line in _clean_lines(_whole_words(raw, True, False)) if _TROUBLE.search(line)][-most:]
+    rows = [row for row in _whole_words(raw, True, False).split("\n") if _TROUBLE.search(row)]
+    return _clean_lines("\n".join(rows[-most:]))
 
 
 def clean(text: str) -> str:
-    """A text without escape sequences and unprintable characters, secrets masked."""
-    plain = mask_secrets(_ESCAPES.sub("", text))  # in this order: a colour may stand right before a secret
-    return _NO_TEXT.sub("\ufffd…", _UNPRINTABLE.sub("", plain))
+    """A text without escape sequences, secrets masked; line ends stay as they are."""
+    return mask_secrets(_ESCAPES.sub("", text))  # in this order: a colour may stand right before a secret
 
 
 def _opened(path: Path) -> BinaryIO:
@@ -211,21 +211,17 @@ def _whole_words(raw: bytes, at_start: bool, at_end: bool) -> str:
 
 
 def _clean_lines(text: str) -> list[str]:
-    rows = text.replace("\r\n", "\n").rstrip("\n").split("\n") if text.strip() else []
+    rows = clean(text).replace("\r\n", "\n").rstrip("\n").split("\n") if text.strip() else []
     return [_cut(row.rpartition("\r")[2] or row) for row in rows]
 
 
 def _cut(row: str) -> str:
-    """A row as it is shown: clean, and of a long one both ends. A log may be one row, so its ends are cleaned alone."""
-    if len(row) <= 4 * LINE_LENGTH:
-        head = end = clean(row)
-        if len(head) <= LINE_LENGTH:
-            return head
-    else:
-        head = clean(_TORN_END.sub("", row[: 2 * LINE_LENGTH]))
-        end = clean(_TORN_START.sub("", row[-2 * LINE_LENGTH :]))
+    """A row as it is shown: without what cannot be printed, and of a long one both ends."""
+    line = _NO_TEXT.sub("\ufffd…", _UNPRINTABLE.sub("", row))
     half = LINE_LENGTH // 2
-    return f"{head[:half]} … {len(row) - LINE_LENGTH} more characters … {end[-half:]}"
+    if len(line) <= LINE_LENGTH:
+        return line
+    return f"{line[:half]} … {len(line) - LINE_LENGTH} more characters … {line[-half:]}"
 
 
 def _lines(file: BinaryIO, start: int, end: int) -> Iterator[tuple[int, bytes]]:
@@ -249,4 +245,4 @@ def _around(raw: bytes, at: int) -> str:
     start = 0 if len(raw) <= LINE_LENGTH else max(0, at - LINE_LENGTH // 2)
     part = raw[start : start + 2 * LINE_LENGTH]
     text = _whole_words(part, start > 0, start + len(part) < len(raw))
-    return _cut(text.strip("\r\n").replace("\r", " "))
+    return _cut(clean(text).strip("\r\n").replace("\r", " "))
