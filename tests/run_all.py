@@ -9,6 +9,7 @@ With CI set in the environment, a test that skips fails, unless its reason is in
 
 import argparse
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -139,6 +140,8 @@ def chosen(arguments: Sequence[str]) -> list[Part]:
 
 def main(arguments: Sequence[str]) -> int:
     strict = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    # A shell starts what it puts in the background with Ctrl-C ignored, which tests of Ctrl-C would inherit.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     outcomes: dict[str, Outcome] = {}
     for part in chosen(arguments):
         outcomes[part.name] = run(part, strict)
