@@ -96,7 +96,7 @@ def test_thirty_kills_at_random_moments(desk: Workspace, connect: Callable[..., 
     assert {state for victim, state in ends if victim == "server"} == {"succeeded"}
     assert {state for victim, state in ends if victim == "supervisor"} <= {"succeeded", "lost"}
     assert {state for victim, state in ends if victim == "worker"} <= {"succeeded", "failed"}
-    assert "lost" in dict(map(reversed, ends)) and "failed" in dict(map(reversed, ends)), ends
+    assert {"lost", "failed"} <= {state for _, state in ends}, ends  # or nothing was tested
 
 
 @pytest.mark.parametrize(

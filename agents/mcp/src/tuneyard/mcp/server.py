@@ -41,6 +41,7 @@ from tuneyard.control.run_list import RunList
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import TuneyardError, unknown
 from tuneyard.core.masking import mask_secrets
+from tuneyard.mcp.tasks import as_task, serve_tasks
 from tuneyard.mcp.tool import Call, failed, in_thread
 from tuneyard.mcp.tools import TOOLS
 from tuneyard.mcp.watching import Watch
@@ -85,7 +86,7 @@ class Handlers:
     async def list_tools(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=await in_thread(lambda: [tool.definition for tool in TOOLS.values()]))
 
-    async def call_tool(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult:
+    async def call_tool(self, ctx: Any, params: CallToolRequestParams) -> CallToolResult | Any:
         tool = TOOLS.get(params.name)
         if tool is None:
             return failed(str(unknown("tool", params.name, TOOLS)))
@@ -93,7 +94,8 @@ class Handlers:
             call = Call(self.workspace, self.runs, ctx.session.report_progress)
         except TuneyardError as error:
             return failed(str(error))
-        return await tool(call, params.arguments or {})
+        result = await tool(call, params.arguments or {})
+        return as_task(ctx, params.name, result, self.workspace) or result
 
     async def list_resources(self, ctx: Any, params: PaginatedRequestParams | None) -> ListResourcesResult:
         from tuneyard.mcp.resources import listed
@@ -166,7 +168,7 @@ def build(find: Callable[[], Workspace], bus: SubscriptionBus | None = None) -> 
             yield
             tasks.cancel_scope.cancel()
 
-    return Server(
+    server = Server(
         "tuneyard",
         version=version("tuneyard-mcp"),
         title="tuneyard",
@@ -185,3 +187,5 @@ def build(find: Callable[[], Workspace], bus: SubscriptionBus | None = None) -> 
         on_get_prompt=handlers.get_prompt,
         on_completion=handlers.complete,
     )
+    serve_tasks(server, lambda: handlers.workspace)
+    return server

@@ -107,7 +107,7 @@ async def run_status(call: Call, asked: RunStatusArguments) -> RunStatusAnswer:
     """
     run = await in_thread(find_run, call.workspace.runs, asked.run_id)
     changed = await _wait(call, run, asked) if asked.wait_seconds else None
-    return await in_thread(_answer, run, asked, changed)
+    return await in_thread(answer, run, asked, changed)
 
 
 async def _wait(call: Call, run: RunFolder, asked: RunStatusArguments) -> bool:
@@ -138,7 +138,8 @@ async def _tell(call: Call, run: RunFolder, status: RunStatus) -> None:
     await call.report(event["step"] if event else 0, event.get("total") if event else None, text)
 
 
-def _answer(run: RunFolder, asked: RunStatusArguments, changed: bool | None) -> RunStatusAnswer:
+def answer(run: RunFolder, asked: RunStatusArguments, changed: bool | None) -> RunStatusAnswer:
+    """How a run goes, read from its files now."""
     seen = describe(run)
     result = seen["result"] or {}
     detailed = asked.detailed
