@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -252,6 +253,18 @@ def test_tasks_are_replaced(desk: Workspace, client: Client) -> None:
     assert client.call("set_current_tasks", tasks=["one", "two"])["replaced"] == []
     assert client.call("set_current_tasks", tasks=[])["replaced"] == ["one", "two"]
     assert "## Current tasks\n\nN/A\n" in (desk.path / "AGENTS.md").read_text()
+
+
+def test_a_draft_of_an_entry_is_made_from_what_git_says(desk: Workspace, client: Client) -> None:
+    assert "is no git checkout" in client.error("record_recent_changes")
+    subprocess.run(["git", "init", "-q", desk.path], check=True)
+    (desk.path / "tool.py").write_text("1\n2\n")
+    offered = client.call("record_recent_changes")
+    assert "tool.py: +2 -0" in offered["draft"]
+    assert "tool.py" in offered["changed"]
+    assert not (desk.path / "AGENTS.md").exists()
+    client.call("record_recent_changes", summary=offered["draft"], files=["tool.py"])
+    assert client.call("record_recent_changes")["draft"] == ""
 
 
 def test_a_server_without_a_workspace_says_so(tmp_path: Path) -> None:
