@@ -170,7 +170,8 @@ def _metrics(run: RunFolder, seen: dict[str, Any], most: int) -> dict[str, Measu
     if not seen["result"] and seen["attempt"]:
         event = last_event(run.attempt(seen["attempt"]), "metric")
         metrics = {event["name"]: {"value": event["value"]}} if event else {}
-    return {name: Measured(**metric) for name, metric in list(metrics.items())[:most]}
+    first = sorted(metrics, key=lambda name: name not in ("eval_loss", "train_loss"))  # what a person looks for
+    return {name: Measured(**metrics[name]) for name in first[:most]}
 
 
 def _trouble(failure: dict[str, Any] | None, detailed: bool) -> Trouble | None:
