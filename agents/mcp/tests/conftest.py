@@ -19,7 +19,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules that the tests here share
 
-from raw_client import NEW, OLD, TRAIN, Client
+from raw_client import NEW, OLD, ROOT, TRAIN, Client
 
 from tuneyard.control import launch
 from tuneyard.control.index import run_ids
@@ -27,7 +27,6 @@ from tuneyard.control.workspace import Workspace
 from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder
 
-ROOT = Path(__file__).parents[3]
 SMALL_LIBRARY = ROOT / "packages" / "control" / "tests" / "small_library.py"
 
 

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[3]
 OLD, NEW = "2025-11-25", "2026-07-28"
 TRAIN = {"model": "builtin:tiny", "dataset": {"source": "builtin:arithmetic", "digits": 1, "size": 20}}
 
