@@ -91,7 +91,23 @@ def test_a_dry_run_starts_nothing(desk: Workspace, client: Client) -> None:
     assert told["spec"]["kind"] == "train"
     assert told["library"]["command"] == ["small", "library"]
     assert told["runs"] == []
+    short = client.call("train", fields=TRAIN, dry_run=True)
+    assert short["plan"] == "model builtin:tiny, dataset builtin:arithmetic, method sft, lora, gpus 0"
+    assert 'response_format="detailed"' in short["next"][0]
     assert not list(desk.runs.glob("train-*"))
+
+
+def test_settings_count_from_the_moment_they_are_saved(desk: Workspace, client: Client, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    fields = {**TRAIN, "dataset": str(rows)}
+    assert "allowed_paths" in client.error("train", fields=fields, dry_run=True)
+    settings = json.loads(desk.settings_file.read_text())
+    desk.settings_file.write_text(json.dumps({**settings, "allowed_paths": [str(tmp_path)], "runs": "elsewhere"}))
+    run = client.call("train", fields=fields)["runs"][0]["id"]
+    assert (desk.path / "elsewhere" / run).is_dir()
+    assert client.call("list_runs")["total"] == 1
+    assert client.wait(run)["state"] == "succeeded"
 
 
 def test_what_runs_already_is_not_started_twice(client: Client) -> None:

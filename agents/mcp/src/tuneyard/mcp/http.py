@@ -75,7 +75,7 @@ class RequireToken:
         self._token = token.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and not self._has_token(scope):
+        if scope["type"] != "lifespan" and not self._has_token(scope):
             refusal = Response("a bearer token is required", 401, {"WWW-Authenticate": "Bearer"})
             await refusal(scope, receive, send)
         else:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -71,17 +70,27 @@ class Handlers:
 
     def __init__(self, find: Callable[[], Workspace], bus: SubscriptionBus) -> None:
         self._find = find
+        self._workspace: Workspace | None = None
+        self._settings_time: int | None = None
+        self._runs: RunList | None = None
         self.watch = Watch(self._look, bus)
 
-    @cached_property
+    @property
     def workspace(self) -> Workspace:
-        """The workspace; raises SetupError where there is none, at every question until there is one."""
-        return self._find()
+        """The workspace, with its settings as they are now; raises SetupError where there is none yet."""
+        known = self._workspace or self._find()
+        changed = settings_time(known)
+        if self._workspace is None or changed != self._settings_time:
+            self._workspace, self._settings_time = Workspace(known.path), changed
+        return self._workspace
 
-    @cached_property
+    @property
     def runs(self) -> RunList:
         """What is known of the runs."""
-        return RunList(self.workspace.runs)
+        folder = self.workspace.runs
+        if self._runs is None or self._runs.folder != folder:
+            self._runs = RunList(folder)
+        return self._runs
 
     async def list_tools(self, ctx: Any, params: PaginatedRequestParams | None) -> ListToolsResult:
         return ListToolsResult(tools=await in_thread(lambda: [tool.definition for tool in TOOLS.values()]))
@@ -150,6 +159,14 @@ class Handlers:
             return await in_thread(function)
         except TuneyardError as error:
             raise MCPError(INVALID_PARAMS, mask_secrets(str(error)), data or None) from error
+
+
+def settings_time(workspace: Workspace) -> int | None:
+    """When tuneyard.yaml was last changed; None where there is none."""
+    try:
+        return workspace.settings_file.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def build(find: Callable[[], Workspace], bus: SubscriptionBus | None = None) -> Server[Any]:

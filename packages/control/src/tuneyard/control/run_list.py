@@ -33,7 +33,7 @@ class RunList:
     """The runs of one folder. Threads may share it."""
 
     def __init__(self, runs: Path) -> None:
-        self._runs = runs
+        self.folder = runs
         self._lock = threading.Lock()
         self._listed = -1
         self._ids: list[str] = []
@@ -64,7 +64,7 @@ class RunList:
             raise RequestError(f"{after!r} is no run id", way_out="take `after` from the page before")
         with self._lock:
             ids = [n for n in self._names() if (not kind or n.startswith(f"{kind}-")) and text in n]
-            index = self._index = self._index or Index(self._runs)
+            index = self._index = self._index or Index(self.folder)
             if wanted := frozenset(states):
                 ids = [name for name in ids if index.state(name) in wanted]
             found = list(islice(self._behind(ids, after), limit + 1))
@@ -75,23 +75,23 @@ class RunList:
     def _names(self) -> list[str]:
         """The ids of all runs, read again when the folder has changed."""
         try:
-            changed = os.stat(self._runs).st_mtime_ns
+            changed = os.stat(self.folder).st_mtime_ns
         except FileNotFoundError:
             return []
         if changed != self._listed:
-            self._ids = run_ids(self._runs)
+            self._ids = run_ids(self.folder)
             self._listed = changed if time.time_ns() - changed > CLOCK_TICK_NS else -1
         return self._ids
 
     def _behind(self, ids: list[str], after: str | None) -> Iterator[str]:
         if after is None:
-            yield from in_order(self._runs, ids)
+            yield from in_order(self.folder, ids)
             return
         minute = _minute(after)
         start = next((n for n, name in enumerate(ids) if _minute(name) <= minute), len(ids))
         # a run that is gone no longer tells its place within its minute: that minute is shown again
         skip = after in ids
-        for name in in_order(self._runs, ids[start:]):
+        for name in in_order(self.folder, ids[start:]):
             if not skip:
                 yield name
             elif name == after:

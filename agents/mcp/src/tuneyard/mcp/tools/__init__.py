@@ -9,7 +9,7 @@ TOOLS = {
         Tool("evaluate", "Start an evaluation", "start", open_world=True),
         Tool("run_status", "How a run goes", "status", reads_only=True, idempotent=True),
         Tool("run_logs", "What a run wrote", "logs", reads_only=True, idempotent=True),
-        Tool("run_cancel", "End a run", "change", destroys=True, idempotent=True),
+        Tool("run_cancel", "End a run", "change", destroys=True),
         Tool("run_resume", "Go on with a run", "change", open_world=True),
         Tool("list_runs", "Find runs", "listing", reads_only=True, idempotent=True),
         Tool("compare_runs", "Compare two evaluations", "comparison", reads_only=True, idempotent=True),

@@ -65,16 +65,18 @@ class StartAnswer(Answer):
     """What runs now; empty for a dry run."""
     notes: list[str] = Field(default_factory=list)
     """How the request was understood, where that is not plain."""
+    plan: str | None = None
+    """Dry run: the main points of what would be done."""
     spec: dict[str, Any] | None = None
-    """Dry run: the resolved spec."""
+    """Dry run, in a detailed answer: the resolved spec."""
     library: dict[str, Any] | None = None
-    """Dry run: the library's own arguments, as its worker would call it."""
+    """Dry run, in a detailed answer: the library's own arguments, as its worker would call it."""
     next: list[str] = Field(default_factory=list)
     """Calls that come next."""
 
     def text(self) -> str:
         told = [f"{run.id}: {'runs already, nothing was started' if run.existing else 'started'}" for run in self.runs]
-        dry = f"dry run, nothing was started: {_main_points(self.spec)}" if self.spec else None
+        dry = f"dry run, nothing was started: {self.plan}" if self.plan else None
         return lines(dry, *told, *self.notes, f"next: {'; '.join(self.next)}" if self.next else None)
 
 
@@ -104,7 +106,7 @@ async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Re
     for request in requests:
         await in_thread(check_paths, call.workspace, request, kind)
     if asked.dry_run:
-        return await in_thread(_dry_run, call.workspace, requests[0], kind)
+        return await in_thread(_dry_run, call.workspace, requests[0], kind, asked)
     started = []
     for number, request in enumerate(requests):
         started.append(await in_thread(start_once, call.workspace, request, kind, again=asked.again))
@@ -112,10 +114,15 @@ async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Re
     return _told(started)
 
 
-def _dry_run(workspace: Workspace, request: Request, kind: str) -> StartAnswer:
+def _dry_run(workspace: Workspace, request: Request, kind: str, asked: StartArguments) -> StartAnswer:
     resolved = request.resolve(workspace, kind)
     library = library_arguments(workspace, resolved)
-    return StartAnswer(spec=resolved.spec.model_dump(mode="json"), library=library, notes=resolved.notes)
+    spec = resolved.spec.model_dump(mode="json")
+    if asked.detailed:
+        return StartAnswer(plan=_main_points(spec), spec=spec, library=library, notes=resolved.notes)
+    tool = "train" if kind == "train" else "evaluate"
+    given = {**asked.model_dump(exclude_defaults=True), "response_format": "detailed"}
+    return StartAnswer(plan=_main_points(spec), notes=resolved.notes, next=[call_text(tool, **given)])
 
 
 def _told(started: list[Started]) -> StartAnswer:

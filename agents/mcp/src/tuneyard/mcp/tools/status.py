@@ -113,7 +113,7 @@ async def run_status(call: Call, asked: RunStatusArguments) -> RunStatusAnswer:
 async def _wait(call: Call, run: RunFolder, asked: RunStatusArguments) -> bool:
     """Wait for what was asked; whether it came about."""
     deadline = time.monotonic() + asked.wait_seconds
-    begin = status = run.status()
+    begin = status = await in_thread(run.status)
     told = 0.0
     while not _over(begin, status, asked.wait_for):
         left = deadline - time.monotonic()
@@ -123,7 +123,7 @@ async def _wait(call: Call, run: RunFolder, asked: RunStatusArguments) -> bool:
             await _tell(call, run, status)
             told = time.monotonic()
         await anyio.sleep(min(POLL_SECONDS, left))
-        status = run.status()
+        status = await in_thread(run.status)
     return True
 
 
@@ -133,7 +133,8 @@ def _over(begin: RunStatus, status: RunStatus, wait_for: str) -> bool:
 
 
 async def _tell(call: Call, run: RunFolder, status: RunStatus) -> None:
-    event = last_event(run.attempt(status.attempt), "progress") if status.attempt else None
+    latest = run.attempt(status.attempt) if status.attempt else None
+    event = await in_thread(last_event, latest, "progress") if latest else None
     text = f"{status.state}: {progress_text(event)}" if event else status.state
     await call.report(event["step"] if event else 0, event.get("total") if event else None, text)
 
