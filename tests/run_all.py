@@ -46,7 +46,8 @@ class Outcome(NamedTuple):
 
 def parts() -> list[Part]:
     python = sys.executable
-    light = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "packages").iterdir()) if path.name not in WORKERS]
+    packages = [path for path in sorted((ROOT / "packages").iterdir()) if path.name not in WORKERS]
+    light = [str(path.relative_to(ROOT)) for path in (*packages, ROOT / "agents")]
     install = (PIXIW, "install", *(word for name in ENVIRONMENTS for word in ("-e", name)))
     lint = (python, "-m", "ruff", "check"), (python, "-m", "ruff", "format", "--check")
     here = (python, "-m", "pytest", "tests", *light, f"--ignore={ENGINE_READS['train']}")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("core", "data", "control")
+LIGHT = ("core", "data", "control", "mcp")
 WORKERS = ("train", "eval")
 HEAVY = (
     "torch",
@@ -27,13 +27,18 @@ MAY_IMPORT = {
     "core": {"core"},
     "data": {"core", "data"},
     "control": {"core", "data", "control"},
+    "mcp": {"core", "data", "control", "mcp"},
     "train": {"core", "data", "train"},
     "eval": {"core", "data", "eval"},
 }
 
 
+def folder(package: str) -> Path:
+    return ROOT / ("agents" if package == "mcp" else "packages") / package
+
+
 def modules(package: str) -> list[Path]:
-    return sorted((ROOT / "packages" / package / "src").rglob("*.py"))
+    return sorted((folder(package) / "src").rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -63,16 +68,16 @@ def test_imports_follow_the_order_of_the_packages(package: str) -> None:
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
 def test_each_distribution_owns_exactly_one_child_of_the_namespace(package: str) -> None:
-    source = ROOT / "packages" / package / "src"
+    source = folder(package) / "src"
     assert [p.name for p in source.iterdir() if p.name != "__pycache__"] == ["tuneyard"]
     assert [p.name for p in (source / "tuneyard").iterdir() if p.name != "__pycache__"] == [package]
-    project = tomllib.loads((ROOT / "packages" / package / "pyproject.toml").read_text())
+    project = tomllib.loads((folder(package) / "pyproject.toml").read_text())
     assert project["project"]["name"] == f"tuneyard-{package}"
 
 
 def test_importing_every_light_module_loads_no_engine() -> None:
     names = [
-        ".".join(path.relative_to(ROOT / "packages" / package / "src").with_suffix("").parts)
+        ".".join(path.relative_to(folder(package) / "src").with_suffix("").parts)
         for package in LIGHT
         for path in modules(package)
         if path.stem not in ("__init__", "__main__")

@@ -30,7 +30,7 @@ def test_looking_at_ten_thousand_runs_costs_little_more_than_importing_pydantic(
 
 
 DATASET_BOUND = 2.5 * dataset_folder.BOUND
-"""The bound is for a million rows on an idle machine; here it is a fifth of them, where starting takes its share."""
+"""The bound is for a million rows on four idle cores; here it is a fifth of them, where starting takes its share."""
 
 
 def test_a_dataset_folder_is_written_several_times_as_fast_as_by_datasets(tmp_path: Path) -> None:

