@@ -46,17 +46,17 @@ class Outcome(NamedTuple):
 
 def parts() -> list[Part]:
     python = sys.executable
-    packages = [path for path in sorted((ROOT / "packages").iterdir()) if path.name not in WORKERS]
-    light = [str(path.relative_to(ROOT)) for path in (*packages, ROOT / "agents")]
+    light = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "packages").iterdir()) if path.name not in WORKERS]
     install = (PIXIW, "install", *(word for name in ENVIRONMENTS for word in ("-e", name)))
     lint = (python, "-m", "ruff", "check"), (python, "-m", "ruff", "format", "--check")
     here = (python, "-m", "pytest", "tests", *light, f"--ignore={ENGINE_READS['train']}")
     return [
         Part("environments", (install,)),
         Part("lint", lint, is_fast=True),
-        Part("types", ((python, "-m", "pyright", "tests", "benchmarks", *light),), is_fast=True),
+        Part("types", ((python, "-m", "pyright", "tests", "benchmarks", "agents", *light),), is_fast=True),
         Part("worker-types", tuple(worker_types(name) for name in WORKERS)),
         Part("fast", ((*here, "-m", "not slow"),), is_pytest=True, is_fast=True),
+        Part("agents", ((python, "-m", "pytest", "agents"),), is_pytest=True),
         *(Part(name, (worker_tests(name),), is_pytest=True) for name in WORKERS),
         Part("end-to-end", ((*here, "-m", "slow"),), is_pytest=True),
     ]

@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT.parent / "shared" / "schemas" / "pixi-manifest-0.77.schema.json"
 TASKS = {
-    "default": {"yard", "test", "check", "lint", "types", "format", "lock"},
+    "default": {"yard", "mcp", "test", "check", "lint", "types", "format", "lock"},
     "train": {"yard", "train"},
     "eval": {"yard", "eval", "gsm8k", "arithmetic"},
     "serve": {"yard", "serve", "generate"},
@@ -87,6 +87,7 @@ def test_the_environments_and_their_tasks(launcher: Any, manifest: dict[str, Any
         ("serve", "serve"),
         ("test", "default"),
         ("yard", "default"),
+        ("mcp", "default"),
     ],
 )
 def test_a_task_finds_its_environment_without_e(

