@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("core", "data", "control", "mcp")
+LIGHT = ("core", "data", "control", "doctor", "mcp")
 WORKERS = ("train", "eval")
 HEAVY = (
     "torch",
@@ -27,7 +27,8 @@ MAY_IMPORT = {
     "core": {"core"},
     "data": {"core", "data"},
     "control": {"core", "data", "control"},
-    "mcp": {"core", "data", "control", "mcp"},
+    "doctor": {"core", "data", "control", "doctor"},
+    "mcp": {"core", "data", "control", "doctor", "mcp"},
     "train": {"core", "data", "train"},
     "eval": {"core", "data", "eval"},
 }
