@@ -21,7 +21,7 @@ from tuneyard.core.events import Event
 from tuneyard.core.fingerprint import Fingerprint
 from tuneyard.core.references import CodeRef, DatasetSource, ModelRef
 from tuneyard.core.results import Result
-from tuneyard.core.specs import EvalSpec, RunSpec, TaskRef, TrainSpec
+from tuneyard.core.specs import EvalSpec, GenerateSpec, RunSpec, ServeSpec, TaskRef, TrainSpec
 
 FOLDER = Path(__file__).parent
 PAGE = FOLDER.parent / "specs.md"
@@ -29,6 +29,8 @@ PAGE = FOLDER.parent / "specs.md"
 DOCUMENTS: dict[str, Any] = {
     "train": TrainSpec,
     "eval": EvalSpec,
+    "serve": ServeSpec,
+    "generate": GenerateSpec,
     "event": Event,
     "result": Result,
     "evaluation": Evaluation,
@@ -49,6 +51,8 @@ FIELDS: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {
     "every spec": (RunSpec, None),
     "train": (TrainSpec, RunSpec),
     "eval": (EvalSpec, RunSpec),
+    "serve": (ServeSpec, RunSpec),
+    "generate": (GenerateSpec, RunSpec),
     "model": (ModelRef, None),
     "dataset": (DatasetSource, None),
     "task": (TaskRef, None),

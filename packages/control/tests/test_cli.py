@@ -205,15 +205,6 @@ def test_a_token_in_the_document_is_not_kept(desk: Workspace, yard: Yard, spec: 
     assert "hf_abcdef" not in run.given_spec.read_text()
 
 
-@pytest.mark.parametrize("kind", ["serve", "generate"])
-def test_what_this_release_does_not_do_is_said(yard: Yard, spec: Any, kind: str) -> None:
-    done = yard("run", "--kind", kind, spec())
-    assert done.code == 3 and f"the environment of {kind!r} only" in done.err
-    path = spec()
-    path.write_text(f"kind: {kind}\n")
-    assert yard("run", path).code == 3
-
-
 def test_a_task_needs_no_spec(desk: Workspace, yard: Yard) -> None:
     done = yard("run", "--kind", "eval", "--task", "arithmetic", "model=builtin:tiny", "limit=4", "--json")
     assert done.code == 0, done.out

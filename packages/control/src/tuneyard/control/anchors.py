@@ -67,7 +67,16 @@ def role(keys: Keys) -> Role | None:
         if names[1] in ENGINE_FILES | ENGINE_FOLDERS:
             return "path"
         return "optional" if names[1] in ENGINE_REFERENCES else None
+    if names and names[0] == "adapters":
+        return _adapter_role(names[1:])
     return _ROLES.get(names)
+
+
+def _adapter_role(names: Keys) -> Role | None:
+    """Of what stands below `adapters`: a list of references, or names with one each."""
+    if names[-1:] in (("revision",), ("run",)):
+        return None
+    return "path" if names[-1:] == ("path",) else "reference"
 
 
 def anchored(value: Any, bases: Sequence[Path], keys: Keys = ()) -> Any:

@@ -89,3 +89,8 @@ def copy_code(references: Iterable[CodeRef], folder: Path) -> None:
             name = f"{Path(path).stem}-{number}{Path(path).suffix}"
         taken[name] = path
         shutil.copyfile(path, folder / name)
+
+
+def each_file_once(found: list[CodeRef]) -> list[CodeRef]:
+    """Every file once, however many functions of it are named."""
+    return list({code.path: code for code in found}.values())

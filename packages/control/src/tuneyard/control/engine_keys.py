@@ -57,6 +57,23 @@ OWNED: dict[str, dict[str, str]] = {
         "task_manager": "tasks",
         "log_dir": _FOLDER,
     },
+    "serve": {
+        "model": "model",
+        "revision": "model: {reference: owner/name, revision: …}",
+        "tokenizer": "model: a tokenizer of its own would give other tokens than the training",
+        "served_model_name": "served_name",
+        "host": "host",
+        "port": "port",
+        "seed": "seed",
+        "lora_modules": "adapters",
+    },
+    "generate": {
+        "model": "model",
+        "revision": "model: {reference: owner/name, revision: …}",
+        "tokenizer": "model: a tokenizer of its own would give other tokens than the training",
+        "seed": "seed",
+        "max_num_seqs": "batch_size",
+    },
 }
 """Kind -> the library's key that tuneyard sets itself -> what to use in its place."""
 

@@ -221,3 +221,29 @@ def newest_model(runs: Path) -> str | None:
         if run.model.is_dir() or run.adapter.is_dir():
             return f"run:{run.id}"
     return None
+
+
+def given_or_newest(reference: ModelRef | None, runs: Path, hub: Hub, notes: list[str]) -> ModelRef:
+    """The model that was given, resolved, else the newest that was trained here, which a note then tells.
+
+    Raises:
+        RequestError: as `resolve_model`; there is none yet; or it gives rewards, not text.
+    """
+    if reference is None:
+        newest = newest_model(runs)
+        if newest is None:
+            raise RequestError(
+                "no model is given, and no training has succeeded here yet",
+                where="model",
+                way_out="./pixiw run -e train train, or name one: model=run:ID, model=FOLDER, model=owner/name",
+            )
+        notes.append(f"no model was given: {newest}, the newest that was trained here, is taken")
+        reference = ModelRef(reference=newest)
+    model = resolve_model(reference, runs, hub)
+    if model.run and stage_of_run(runs, model.run) in NO_LANGUAGE_MODEL:
+        raise RequestError(
+            f"{model.run} trained a reward model, which gives no text",
+            where="model",
+            way_out="name a run of stage sft, pt, dpo or kto",
+        )
+    return model

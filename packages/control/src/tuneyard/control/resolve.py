@@ -7,20 +7,22 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control import datasets, devices, models, tasks
+from tuneyard.control import datasets, devices, models, serving, tasks
 from tuneyard.control.anchors import anchored, standing_folder
 from tuneyard.control.batch import split_batch
-from tuneyard.control.code_refs import resolve_code
+from tuneyard.control.code_refs import each_file_once, resolve_code
 from tuneyard.control.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_our_own
 from tuneyard.control.environments import engine_schema
 from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
 from tuneyard.control.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
 from tuneyard.control.overrides import Override, apply
+from tuneyard.control.resolve_serving import resolve_generate, resolve_serve, served
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
-from tuneyard.core.references import CodeRef, ModelRef
+from tuneyard.core.kinds import environment_of
+from tuneyard.core.references import ModelRef
 from tuneyard.core.run_folder import slug
-from tuneyard.core.specs import SPECS, EvalSpec, RunSpec, Spec, TrainSpec, parse_spec
+from tuneyard.core.specs import SPECS, EvalSpec, GenerateSpec, RunSpec, ServeSpec, Spec, TrainSpec, parse_spec
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,12 @@ def resolve(
     hub = hub_of(workspace)
     if isinstance(spec, TrainSpec):
         spec = _resolve_train(spec, workspace, hub, notes)
-    else:
+    elif isinstance(spec, EvalSpec):
         spec = _resolve_eval(spec, workspace, hub, notes)
+    elif isinstance(spec, ServeSpec):
+        spec = resolve_serve(spec, workspace, hub, notes)
+    else:
+        spec = resolve_generate(spec, workspace, hub, notes)
     return Resolved(spec, notes, worker_variables(spec, hub))
 
 
@@ -117,7 +123,7 @@ def _suggest_engine(workspace: Workspace, mapping: dict[str, Any], where: str) -
     if not strange:
         return
     try:
-        keys = engine_schema(workspace, mapping["kind"])["keys"]
+        keys = engine_schema(workspace, environment_of(mapping))["keys"]
     except SetupError:
         return  # the key is refused without the hint
     for key in strange:
@@ -152,7 +158,7 @@ def _resolve_train(spec: TrainSpec, workspace: Workspace, hub: Hub, notes: list[
             "gpus": gpus,
             "processes": processes,
             "name": spec.name or datasets.name_of(spec.dataset[0]),
-            "code": _all_code([*callbacks, *(resolve_code(c, "dataset") for c in code)]),
+            "code": each_file_once([*callbacks, *(resolve_code(c, "dataset") for c in code)]),
             "engine": fit_to_schema(engine, engine_schema(workspace, "train")),
         }
     )
@@ -202,7 +208,9 @@ def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[st
     check_engine("eval", engine)
     spec = tasks.resolve_tasks(spec, hub)
     lm = resolve_code(spec.lm, "lm") if spec.lm else None
-    model = _evaluated(spec, workspace, hub, notes) if lm is None or spec.model else None
+    if spec.endpoint:
+        return _through_endpoint(spec, workspace, hub, engine)
+    model = models.given_or_newest(spec.model, workspace.runs, hub, notes) if lm is None or spec.model else None
     return spec.model_copy(
         update={
             "model": model,
@@ -210,44 +218,32 @@ def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[st
             "lm": lm,
             "gpus": devices.resolve_gpus(spec.gpus),
             "name": spec.name or _name_of_tasks(spec),
-            "code": _all_code([lm] if lm else []),
+            "code": each_file_once([lm] if lm else []),
             "engine": fit_to_schema(engine, engine_schema(workspace, "eval")),
         }
     )
 
 
-def _evaluated(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[str]) -> ModelRef:
-    """The model of an evaluation: the one given, else the newest that was trained here."""
-    reference = spec.model
-    if reference is None:
-        newest = models.newest_model(workspace.runs)
-        if newest is None:
-            raise RequestError(
-                "no model is given, and no training has succeeded here yet",
-                where="model",
-                way_out="./pixiw run -e train train, or name one: model=run:ID, model=FOLDER, model=owner/name",
-            )
-        notes.append(f"no model was given: {newest}, the newest that was trained here, is evaluated")
-        reference = ModelRef(reference=newest)
-    model = models.resolve_model(reference, workspace.runs, hub)
-    if model.run and models.stage_of_run(workspace.runs, model.run) in models.NO_LANGUAGE_MODEL:
-        raise RequestError(
-            f"{model.run} trained a reward model, which gives no text to evaluate",
-            where="model",
-            way_out="name a run of stage sft, pt, dpo or kto",
-        )
-    return model
+def _through_endpoint(spec: EvalSpec, workspace: Workspace, hub: Hub, engine: dict[str, Any]) -> EvalSpec:
+    """An evaluation that asks a server: no device, and of the model only what tells its tokens."""
+    endpoint = serving.find_endpoint(str(spec.endpoint), workspace.runs)
+    model, name = served(spec, endpoint, workspace.runs, hub)
+    return spec.model_copy(
+        update={
+            "model": model,
+            "endpoint": endpoint.url,
+            "endpoint_model": name,
+            "gpus": 0,
+            "name": spec.name or _name_of_tasks(spec),
+            "engine": fit_to_schema(engine, engine_schema(workspace, "eval")),
+        }
+    )
 
 
 def _name_of_tasks(spec: EvalSpec) -> str:
     first = spec.tasks[0].task
     file, _, inner = first.partition("@")
     return slug(inner or Path(file).stem)
-
-
-def _all_code(found: list[CodeRef]) -> list[CodeRef]:
-    """Every file once, however many functions of it are named."""
-    return list({code.path: code for code in found}.values())
 
 
 def worker_variables(spec: RunSpec, hub: Hub) -> dict[str, str]:
@@ -259,9 +255,13 @@ def worker_variables(spec: RunSpec, hub: Hub) -> dict[str, str]:
 def _may_need_hub(spec: RunSpec) -> bool:
     if spec.code or spec.engine.get("push_to_hub"):
         return True  # what the user's own code loads, nobody knows
-    assert isinstance(spec, TrainSpec | EvalSpec)
-    if any(model is not None and model.path is None for model in (spec.model, spec.adapter)):
+    assert isinstance(spec, Spec)
+    adapters = spec.adapters.values() if isinstance(spec, ServeSpec | GenerateSpec) else (spec.adapter,)
+    if any(model is not None and model.path is None for model in (spec.model, *adapters)):
         return True
     if isinstance(spec, EvalSpec):
         return tasks.needs_hub(spec)
-    return any(map(datasets.needs_hub, (*spec.dataset, *spec.eval_dataset)))
+    if isinstance(spec, ServeSpec):
+        return False
+    sources = [spec.dataset] if isinstance(spec, GenerateSpec) else [*spec.dataset, *spec.eval_dataset]
+    return any(map(datasets.needs_hub, sources))

@@ -19,6 +19,7 @@ from tuneyard.control.resolve import Resolved, to_mapping
 from tuneyard.control.turns import turn
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.files import write_json
+from tuneyard.core.kinds import environment_of
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import RunSpec
 
@@ -79,7 +80,9 @@ def library_arguments(workspace: Workspace, resolved: Resolved) -> dict[str, Any
     with tempfile.TemporaryDirectory(prefix="tuneyard-") as folder:
         path = Path(folder) / "spec.json"
         write_json(path, resolved.spec.model_dump(mode="json"))
-        return ask_worker(workspace, resolved.spec.kind, "arguments", str(path), extra=resolved.variables)
+        return ask_worker(
+            workspace, environment_of(resolved.spec.model_dump()), "arguments", str(path), extra=resolved.variables
+        )
 
 
 def check_paths(workspace: Workspace, request: Request, kind: str) -> None:

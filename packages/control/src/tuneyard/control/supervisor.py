@@ -31,6 +31,7 @@ from tuneyard.control.record import Record, claim
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.errors import SetupError, TuneyardError
 from tuneyard.core.files import explain_os_error
+from tuneyard.core.kinds import environment_of, needs_device
 from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
 
@@ -119,11 +120,11 @@ class Supervisor:
         endings.reserve_room(self.attempt)
         self.spec = self.run.read_spec()
         self._stop_if_asked()
-        worker = self.worker or worker_start(find_workspace(), self.spec["kind"], "run", str(self.run.path))
-        if self.spec["kind"] == "train" and not self.run.data_manifest.exists():
+        worker = self.worker or worker_start(find_workspace(), environment_of(self.spec), "run", str(self.run.path))
+        if self.spec.get("dataset") and not self.run.data_manifest.exists():
             self._prepare_data(worker)
         self.record.phase("waiting")
-        self._lease = lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
+        self._lease = self._leased()
         try:
             self.guard.entrust(0, self._lease.descriptors)
             self._run_worker(worker, self._lease)
@@ -147,6 +148,11 @@ class Supervisor:
             )
 
     # The device
+
+    def _leased(self) -> Lease:
+        if not needs_device(self.spec):
+            return Lease((), ())
+        return lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
 
     def _wait_for_device(self, reason: str) -> None:
         self._stop_if_asked()

@@ -125,12 +125,102 @@ class EvalSpec(RunSpec):
     """`path/file.py:function` that returns an lm_eval.api.model.LM, in place of loading `model`."""
     allow_token_mismatch: bool = False
     """Evaluate although this environment tokenizes the model differently from the one that trained it."""
+    endpoint: str | None = None
+    """`run:ID` of a served model, or the base URL of an OpenAI-compatible server (`http://127.0.0.1:8000/v1`), which is
+    asked in place of loading `model`; no device is taken. Null: the model is loaded."""
+    endpoint_model: str | None = None
+    """Name under which the server knows the model or adapter. Null: the model's own name, or the only one there."""
 
 
-SPECS: dict[str, type[TrainSpec] | type[EvalSpec]] = {"train": TrainSpec, "eval": EvalSpec}
-"""Kind -> model. The environment and the worker of a kind carry its name."""
+def _adapters(value: Any) -> Any:
+    """A name for each adapter that is given without one: the run's id, or the last part of its path or hub id."""
+    if value is None or isinstance(value, dict):
+        return value or {}
+    named: dict[str, Any] = {}
+    for adapter in _listed(value):
+        reference = adapter.get("reference", "") if isinstance(adapter, dict) else str(adapter)
+        name = reference.removeprefix("run:").rstrip("/").rpartition("/")[2]
+        if name in named:
+            raise ValueError(f"two adapters are called {name!r}: write them as NAME: ADAPTER")
+        named[name] = adapter
+    return named
 
-Spec = TrainSpec | EvalSpec
+
+Adapters = Annotated[dict[str, ModelRef], BeforeValidator(_adapters)]
+"""Adapters by the names that requests use; a list names each by its run or folder."""
+
+
+class ServeSpec(RunSpec):
+    """An OpenAI-compatible server by vLLM, until it is cancelled."""
+
+    kind: Literal["serve"] = "serve"
+    """Always `serve`."""
+    model: ModelRef | None = None
+    """The model that is served. Null: the newest succeeded run that made a causal language model."""
+    adapters: Adapters = Field(default_factory=dict)
+    """Adapters (LoRA) served beside the model: a list of `run:ID`s or folders, or a mapping of names to them."""
+    served_name: str | None = None
+    """Name under which requests ask for the model. Null: its run's id, else the reference as it was given."""
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but this machine's own needs an API key (variable TUNEYARD_API_KEY)."""
+    port: int = Field(default=8000, ge=0, le=65535)
+    """Port to listen on; 0 takes a free one. vLLM's own default is 8000."""
+    allow_token_mismatch: bool = False
+    """Serve although this environment tokenizes the model differently from the one that trained it."""
+
+
+class Structured(Document):
+    """What form an answer must have; one of the three."""
+
+    json_schema: dict[str, Any] | None = None
+    """A JSON schema that the answer obeys."""
+    choice: list[str] | None = None
+    """The answer is one of these texts."""
+    regex: str | None = None
+    """The answer matches this regular expression."""
+
+
+class GenerateSpec(RunSpec):
+    """Texts generated for every record of a dataset: by vLLM, by a server, or by transformers."""
+
+    kind: Literal["generate"] = "generate"
+    """Always `generate`."""
+    model: ModelRef | None = None
+    """The model that answers. Null: the newest succeeded run that made a causal language model, or the endpoint's."""
+    adapters: Adapters = Field(default_factory=dict)
+    """Adapters (LoRA) that each answer every input, in one pass over one engine. Empty: the model alone."""
+    dataset: DatasetSource
+    """The inputs: records whose prompt, or messages without the last answer, are put to the model."""
+    backend: Literal["vllm", "transformers"] | None = None
+    """What computes. Null: vllm; transformers (in the environment eval) is slower and lacks structured output."""
+    endpoint: str | None = None
+    """`run:ID` of a served model, or the base URL of an OpenAI-compatible server, asked in place of an engine here."""
+    endpoint_model: str | None = None
+    """Name under which the server knows the model. Null: the only one there."""
+    n: int = Field(default=1, ge=1)
+    """Answers per input."""
+    max_tokens: int = Field(default=256, ge=1)
+    """Most tokens of an answer."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0: the likeliest token every time; higher is more varied."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Sample among the likeliest tokens that together have this probability."""
+    stop: Annotated[list[str], BeforeValidator(_listed)] = Field(default_factory=list)
+    """Texts at which an answer ends; they are not part of it."""
+    structured: Structured | None = None
+    """What form answers must have. Null: any."""
+    apply_chat_template: bool | None = None
+    """Put inputs into the chat template. Null: exactly when the training of the model did; else where there is one."""
+    batch_size: int = Field(default=256, ge=1)
+    """Inputs under way at once: in the engine's queue, or as requests to the endpoint."""
+    allow_token_mismatch: bool = False
+    """Generate although this environment tokenizes the model differently from the one that trained it."""
+
+
+Spec = TrainSpec | EvalSpec | ServeSpec | GenerateSpec
+
+SPECS: dict[str, type[Spec]] = {"train": TrainSpec, "eval": EvalSpec, "serve": ServeSpec, "generate": GenerateSpec}
+"""Kind -> model. `kinds.environment_of` tells the environment of a spec."""
 
 
 def parse_spec(data: Any, where: str) -> Spec:

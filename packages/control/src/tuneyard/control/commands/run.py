@@ -18,19 +18,15 @@ from tuneyard.control.resolve import Resolved
 from tuneyard.control.starting import library_arguments
 from tuneyard.control.summary import say
 from tuneyard.control.workspace import Workspace, find_workspace
-from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.errors import RequestError
+from tuneyard.core.kinds import ENVIRONMENTS
 from tuneyard.core.run_folder import find_run
-
-LATER = ("serve", "generate")
-"""Kinds whose environment is declared, and whose worker is still to come."""
 
 
 def main(command: str, arguments: list[str]) -> int:
     options = _parse(command, arguments)
-    _refuse_later_kinds(options.kind)
     workspace = find_workspace()
     request = _request(workspace, options)
-    _refuse_later_kinds(request.given.get("kind"))
     resolved = request.resolve(workspace, "eval" if options.task else options.kind)
     for note in resolved.notes:
         say(f"note: {note}")
@@ -49,7 +45,7 @@ def _parse(command: str, arguments: list[str]) -> Namespace:
         command, "Start a run from a spec, a LLaMA-Factory YAML or overrides alone, and show how it goes."
     )
     parser.add_argument("words", nargs="*", metavar="SPEC | key=value", help="one SPEC (or run:ID), and changes to it")
-    parser.add_argument("--kind", choices=("train", "eval", *LATER), help="refuse a spec of another kind")
+    parser.add_argument("--kind", choices=tuple(ENVIRONMENTS), help="refuse a spec of another kind")
     parser.add_argument("--task", metavar="NAME", help="evaluate on this task; needs no SPEC")
     parser.add_argument("--detach", action="store_true", help="start it and return at once")
     parser.add_argument(
@@ -59,17 +55,9 @@ def _parse(command: str, arguments: list[str]) -> Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def _refuse_later_kinds(kind: object) -> None:
-    if kind in LATER:
-        raise SetupError(
-            f"this release declares the environment of {kind!r} only; its worker is not part of it",
-            way_out="evaluate with `./pixiw run -e eval eval`, or serve artifacts/model with a server of your own",
-        )
-
-
 def _request(workspace: Workspace, options: Namespace) -> Request:
     spec, overrides = parse_words(options.words, standing_folder())
-    if options.task and options.kind == "train":
+    if options.task and options.kind not in (None, "eval"):
         raise RequestError(f"--task {options.task} evaluates", way_out="--kind eval")
     if spec is None:
         return default_request(workspace, options.kind, options.task, overrides)
