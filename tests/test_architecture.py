@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ("core", "data", "control", "doctor", "mcp")
+LIGHT = ("core", "data", "control", "doctor", "study", "mcp")
 WORKERS = ("train", "eval")
 HEAVY = (
     "torch",
@@ -28,7 +28,8 @@ MAY_IMPORT = {
     "data": {"core", "data"},
     "control": {"core", "data", "control"},
     "doctor": {"core", "data", "control", "doctor"},
-    "mcp": {"core", "data", "control", "doctor", "mcp"},
+    "study": {"core", "data", "control", "study"},
+    "mcp": {"core", "data", "control", "doctor", "study", "mcp"},
     "train": {"core", "data", "train"},
     "eval": {"core", "data", "eval"},
 }
