@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import json
 import os
-import threading
 import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any, Literal
 
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.patience import within
 
 PROBE_SECONDS = 3.0
 """How long the hub may take to answer at all."""
@@ -53,7 +53,7 @@ class Hub:
     @cached_property
     def reachable(self) -> bool:
         """Whether the hub answers; asked once, at most `PROBE_SECONDS`."""
-        return not self.forbidden and _within(PROBE_SECONDS, self._answers) is True
+        return not self.forbidden and _answer(PROBE_SECONDS, self._answers) is True
 
     def _answers(self) -> bool:
         try:
@@ -105,7 +105,7 @@ class Hub:
             SetupError: no hub, and the cache does not hold the repository.
         """
         if self.reachable:
-            commit = _within(ASK_SECONDS, lambda: self._commit(kind, name, revision or "main", where))
+            commit = _answer(ASK_SECONDS, lambda: self._commit(kind, name, revision or "main", where))
             if commit is not None:
                 return commit
         cached = self.cached(kind, name, revision)
@@ -200,20 +200,9 @@ def hub_of(workspace: Workspace) -> Hub:
     return Hub(variables)
 
 
-def _within(seconds: float, ask: Any) -> Any:
-    """What `ask` returns, or None where it takes longer or the network fails: looking a name up has no time limit."""
-    box: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            box["value"] = ask()
-        except Exception as error:  # carried over to the caller's thread, where it is raised
-            box["error"] = error
-
-    thread = threading.Thread(target=work, name="hub", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    error = box.get("error")
-    if error is None or isinstance(error, OSError | ValueError | KeyError):
-        return box.get("value")
-    raise error
+def _answer(seconds: float, ask: Callable[[], Any]) -> Any:
+    """What `ask` returns, or None where it takes longer or the network fails."""
+    try:
+        return within(seconds, ask)
+    except (OSError, ValueError, KeyError):  # TimeoutError is an OSError
+        return None

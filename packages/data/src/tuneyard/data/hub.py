@@ -8,7 +8,6 @@ Parquet files that the hub makes of such datasets are read in their place.
 from __future__ import annotations
 
 import fnmatch
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 
 from tuneyard.core.errors import RequestError, SetupError, TuneyardError, unknown
 from tuneyard.core.files import explain_os_error, write_atomically
+from tuneyard.core.patience import within
 from tuneyard.data.folders import NO_DATA, of_split
 from tuneyard.data.reading import is_data_file
 
@@ -182,7 +182,7 @@ def _look(name: str, revision: str | None) -> _Repository:
     why = "HF_HUB_OFFLINE is set"
     if not constants.is_offline_mode():
         try:
-            asked = _within(
+            asked = within(
                 ANSWER_SECONDS, lambda: HfApi().dataset_info(name, revision=revision, timeout=ANSWER_SECONDS)
             )
             return _Repository(name, str(asked.sha), [s.rfilename for s in asked.siblings or []], online=True)
@@ -260,23 +260,3 @@ def _refusal(error: Exception, name: str, revision: str | None) -> Exception:
             way_out="look the name up on the hub; a private one needs HF_TOKEN; a local folder needs ./ in front",
         )
     return error
-
-
-def _within(seconds: float, ask: Callable[[], Any]) -> Any:
-    """What `ask` returns; TimeoutError after `seconds`, since looking a host's name up knows no time limit."""
-    box: dict[str, Any] = {}
-
-    def work() -> None:
-        try:
-            box["value"] = ask()
-        except Exception as error:  # carried over to the caller's thread, where it is raised
-            box["error"] = error
-
-    thread = threading.Thread(target=work, name="hub", daemon=True)
-    thread.start()
-    thread.join(seconds)
-    if "error" in box:
-        raise box["error"]
-    if "value" not in box:
-        raise TimeoutError(f"no answer within {seconds:.0f} s")
-    return box["value"]

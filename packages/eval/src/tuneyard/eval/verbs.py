@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from tuneyard.core.fingerprint import Fingerprint
+from tuneyard.core.importing import uncollected
 from tuneyard.core.references import ModelRef
 from tuneyard.core.specs import EvalSpec, Spec
 from tuneyard.core.worker import Job
@@ -32,17 +30,6 @@ def run(job: Job) -> None:
         with job.timed("import"), uncollected():
             from tuneyard.eval import lm_eval_run
         lm_eval_run.run(job)
-
-
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """Import without garbage collection: nothing becomes garbage, and looking for it takes a third of the time."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def arguments(spec: Spec) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tuneyard.core.errors import SetupError
+from tuneyard.core.importing import uncollected
 from tuneyard.train.stand_ins import stand_in
 
 atexit.register(gc.freeze)  # else the end of the process collects garbage among everything that was imported
@@ -26,18 +27,15 @@ def imported() -> Iterator[None]:
     Raises:
         SetupError: a package is missing or does not go with the others.
     """
-    gc.disable()
     try:
-        stand_in()
-        yield
+        with uncollected():
+            stand_in()
+            yield
     except (ImportError, RuntimeError) as error:  # RuntimeError: an operator of a torchvision for another torch
         raise SetupError(
             f"LLaMA-Factory cannot be imported: {type(error).__name__}: {error}",
             way_out="`./pixiw install -e train` builds the environment anew",
         ) from error
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 WILDCARDS = re.compile(r"[*?\[\]]|::")
