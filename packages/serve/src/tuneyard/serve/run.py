@@ -1,0 +1,122 @@
+"""A run of kind serve: starts the process that serves, tells when it has answered, and ends it when asked to."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
+from typing import Any, NoReturn
+
+from tuneyard.core import events
+from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
+from tuneyard.core.specs import ServeSpec
+from tuneyard.core.worker import Job, Stopped
+from tuneyard.serve.arguments import computes_on_cpu
+from tuneyard.serve.asking import Asked
+from tuneyard.serve.explain import explain
+from tuneyard.serve.variables import KEY_VARIABLE, of_server
+
+POLL_SECONDS = 0.1
+
+FIRST_ANSWER_SECONDS = 600.0
+"""How long the first real request may take: on a GPU it can compile kernels."""
+
+
+def run(job: Job) -> NoReturn:
+    """Serve until the run is asked to end, which is the only good ending.
+
+    Raises:
+        Stopped: it was asked to end.
+        RequestError, SetupError: refused before the model was loaded.
+        RunError: the server ended by itself.
+    """
+    spec: ServeSpec = job.spec
+    on_cpu = computes_on_cpu()
+    if not on_cpu and not spec.gpus:
+        raise SetupError(
+            "vLLM for CUDA is installed, and the run has no GPU",
+            where="gpus",
+            way_out="gpus=1 on a machine that has one; CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs",
+        )
+    job.stops_itself = True
+    asked = Asked(spec.host, spec.port, os.environ.get(KEY_VARIABLE), bool(spec.engine.get("ssl_certfile")))
+    with job.timed("start"), _started(job, on_cpu) as (server, line):
+        _tell(job, _first_word(job, server, line))
+        _wait_until_it_answers(job, server, asked)
+        job.emit(events.Ready, url=asked.base)
+        print(f"ready: {asked.base}", file=sys.stderr, flush=True)
+        while True:
+            _pause(job, server)
+
+
+@contextmanager
+def _started(job: Job, on_cpu: bool) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The process that serves, and where its first word comes from; at the end of the block it has ended."""
+    reading, writing = os.pipe()
+    command = [sys.executable, "-P", "-m", "tuneyard.serve.server", str(job.folder.path), str(writing)]
+    server = subprocess.Popen(command, env=of_server(job.spec, on_cpu, os.environ), pass_fds=(writing,))
+    os.close(writing)
+    try:
+        yield server, reading
+    finally:
+        os.close(reading)
+        _end(server, job.spec.cancel_grace)
+
+
+def _end(server: subprocess.Popen[bytes], grace: float) -> None:
+    """TERM, and KILL after most of the time that a cancelled run has; what it leaves behind is the supervisor's."""
+    server.terminate()
+    try:
+        server.wait(timeout=0.8 * grace)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
+
+
+def _first_word(job: Job, server: subprocess.Popen[bytes], line: int) -> dict[str, Any]:
+    said = b""
+    while not said.endswith(b"\n"):
+        if select.select([line], [], [], POLL_SECONDS)[0]:
+            part = os.read(line, 65536)
+            said += part
+            if not part:
+                server.wait()
+        _pause(job, server, 0.0, unless=said.endswith(b"\n"))
+    return json.loads(said)
+
+
+def _tell(job: Job, word: dict[str, Any]) -> None:
+    if error := word.get("error"):
+        kinds: dict[str, type[TuneyardError]] = {c.kind: c for c in (RequestError, SetupError)}
+        raise kinds.get(error["kind"], RunError)(error["message"], where=error["where"], way_out=error["way_out"])
+    for note in word["notes"]:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    for warning in word["warnings"]:
+        job.warn(warning)
+
+
+def _wait_until_it_answers(job: Job, server: subprocess.Popen[bytes], asked: Asked) -> None:
+    """Wait for /health and then for a real answer: a server can be up and its engine unable to compute."""
+    while not asked.listens():
+        _pause(job, server)
+    request = {"model": job.spec.served_name, "prompt": "1", "max_tokens": 1}
+    status, text = asked.ask("/v1/completions", request, FIRST_ANSWER_SECONDS)
+    if status == HTTPStatus.NOT_FOUND:
+        job.warn("this model completes no text (/v1/completions is not there); it was not asked anything")
+    elif status != HTTPStatus.OK:
+        raise RunError(f"the server is up and refuses a first request ({status}): {text[:500]}")
+
+
+def _pause(job: Job, server: subprocess.Popen[bytes], seconds: float = POLL_SECONDS, unless: bool = False) -> None:
+    """Wait a moment; raises where the run is asked to end or the server has ended."""
+    if job.stop_requested.wait(seconds):
+        raise Stopped
+    if not unless and server.poll() is not None:
+        time.sleep(POLL_SECONDS)  # what its processes still write
+        raise explain(job.attempt, server.returncode)

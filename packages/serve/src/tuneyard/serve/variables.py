@@ -1,0 +1,62 @@
+"""Environment variables that vLLM is started with. What stands in the user's own environment is left as it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from tuneyard.core.specs import ServeSpec
+
+KEY_VARIABLE = "TUNEYARD_API_KEY"
+"""The key that requests must carry; vLLM reads it from a variable too, so that no command line shows it."""
+
+GIB = 2**30
+
+MOST_CACHE_GIB = 4
+"""Of a CPU's memory; vLLM alone would take nearly all of it, and touches what it takes."""
+
+EVERYWHERE = {
+    "VLLM_NO_USAGE_STATS": "1",
+    "VLLM_WORKER_MULTIPROC_METHOD": "spawn",  # as `vllm serve` sets it: CUDA does not survive a fork
+    "TOKENIZERS_PARALLELISM": "false",
+    "SPT_NOENV": "1",  # vLLM names its processes, which would overwrite the variable that a run's are found by
+}
+
+ON_CPU = {
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # else every server binds itself to the same first cores
+}
+
+
+def defaults(spec: ServeSpec, on_cpu: bool) -> dict[str, str]:
+    """The variables that vLLM gets where the user has not set them.
+
+    Args:
+        spec: of the server.
+        on_cpu: whether this vLLM computes on the CPU.
+    """
+    found = dict(EVERYWHERE)
+    if runtime_adapters(spec):
+        found["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
+    if on_cpu:
+        found |= ON_CPU
+        if spec.engine.get("kv_cache_memory_bytes") is None:
+            found["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib())
+    return found
+
+
+def of_server(spec: ServeSpec, on_cpu: bool, given: Mapping[str, str]) -> dict[str, str]:
+    """All variables of the server's process: the user's own win, and the API key goes by vLLM's name for it."""
+    key = {"VLLM_API_KEY": given[KEY_VARIABLE]} if given.get(KEY_VARIABLE) else {}
+    return {**defaults(spec, on_cpu), **given, **key}
+
+
+def runtime_adapters(spec: ServeSpec) -> bool:
+    """Whether adapters may come and go: LoRA is on, and one process answers (vLLM refuses it with several)."""
+    several = (spec.engine.get("api_server_count") or spec.engine.get("data_parallel_size") or 1) > 1
+    return bool(spec.engine.get("enable_lora")) and not several
+
+
+def cache_gib() -> int:
+    """GiB of memory for cached keys and values on a CPU: an eighth of it, at least 1 and at most 4."""
+    total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return max(1, min(MOST_CACHE_GIB, total // 8 // GIB))
