@@ -102,8 +102,8 @@ def _from_run(source: DatasetSource, runs: Path, where: str) -> DatasetSource:
     state = run.status().state
     if state != "succeeded":
         raise RequestError(f"{run.id} is {state}: what it leaves is not there yet", where=where)
-    if not run.samples.is_file():
-        raise RequestError(f"{run.id} left no samples", where=where, way_out="name an evaluation")
+    if not (run.samples.is_file() or run.responses.is_file()):
+        raise RequestError(f"{run.id} left no samples", where=where, way_out="name an evaluation or a generation")
     return source.model_copy(update={"source": f"run:{run.id}", "path": str(run.path)})
 
 

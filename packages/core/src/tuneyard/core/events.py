@@ -45,7 +45,9 @@ class Progress(_Event):
     eta: float | None = None
     """Seconds still to go, as estimated."""
     tokens_per_second: float | None = None
-    """Tokens seen per second, padding not counted; null when not measured."""
+    """Tokens seen (training) or generated per second, padding not counted; null when not measured."""
+    prompts_per_second: float | None = None
+    """Inputs answered per second (generation); null when not measured."""
 
 
 class MetricEvent(_Event):

@@ -23,7 +23,9 @@ def environment_of(spec: Mapping[str, Any]) -> str:
     kind = str(spec.get("kind"))
     if kind not in ENVIRONMENTS:
         raise unknown("kind", kind, ENVIRONMENTS)
-    return "eval" if kind == "generate" and spec.get("backend") == "transformers" else ENVIRONMENTS[kind]
+    if kind == "generate" and (spec.get("endpoint") or spec.get("backend") == "transformers"):
+        return "eval"  # which needs no vLLM, and encodes text with the transformers that trained the model
+    return ENVIRONMENTS[kind]
 
 
 def needs_device(spec: Mapping[str, Any]) -> bool:

@@ -289,6 +289,11 @@ class RunFolder:
         return self.data / "manifest.json"
 
     @property
+    def inputs(self) -> Path:
+        """What a generation puts to its model, a line for each."""
+        return self.data / "inputs.jsonl"
+
+    @property
     def artifacts(self) -> Path:
         return self.path / "artifacts"
 
@@ -305,6 +310,16 @@ class RunFolder:
     @property
     def samples(self) -> Path:
         return self.artifacts / "samples.jsonl"
+
+    @property
+    def responses(self) -> Path:
+        """Every row of a generation, in order."""
+        return self.artifacts / "responses.jsonl"
+
+    @property
+    def responses_part(self) -> Path:
+        """The rows of a generation that goes on, as they came."""
+        return self.artifacts / "responses.part.jsonl"
 
     @property
     def evaluation(self) -> Path:

@@ -36,9 +36,7 @@ def parse(row: Row, layout: Layout) -> Record:
 
 def _alpaca(row: Row, layout: Layout, images: list[str | bytes]) -> dict[str, Any]:
     prompt = _prompt(row, layout)
-    if (column := layout.columns["response"]) in row and row[column] is None:
-        raise LeftOut(f"{column!r} must be text, not null")
-    response = _text(row, layout, "response")
+    response = _response(row, layout)
     history = _list(row, layout, "history")
     if not history:
         return {"prompt": prompt, "response": response}
@@ -47,8 +45,18 @@ def _alpaca(row: Row, layout: Layout, images: list[str | bytes]) -> dict[str, An
         if not isinstance(pair, list | tuple) or len(pair) != 2 or not all(isinstance(text, str) for text in pair):
             raise BadRow("history must be a list of pairs of texts: what was asked, what was answered")
         turns += [{"role": "user", "content": pair[0]}, {"role": "assistant", "content": pair[1]}]
-    turns += [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    return {"messages": tuple(turns)}
+    answer = [] if response is None else [{"role": "assistant", "content": response}]
+    return {"messages": (*turns, {"role": "user", "content": prompt}, *answer)}
+
+
+def _response(row: Row, layout: Layout) -> str | None:
+    """The answer; None where the layout has none, since nothing but questions is wanted."""
+    column = layout.columns.get("response")
+    if column is None:
+        return None
+    if column in row and row[column] is None:
+        raise LeftOut(f"{column!r} must be text, not null")
+    return _text(row, layout, "response")
 
 
 def _prompt(row: Row, layout: Layout) -> str:

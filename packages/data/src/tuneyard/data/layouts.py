@@ -53,7 +53,9 @@ class Layout:
     """Folder that relative paths of images start from; None: the present one."""
 
 
-def layout_of(row: Row, columns: Mapping[str, str], format: DatasetFormat | None, where: str) -> Layout:
+def layout_of(
+    row: Row, columns: Mapping[str, str], format: DatasetFormat | None, where: str, *, answered: bool = True
+) -> Layout:
     """What the columns mean, from the first row of a dataset.
 
     Args:
@@ -61,6 +63,7 @@ def layout_of(row: Row, columns: Mapping[str, str], format: DatasetFormat | None
         columns: role -> column, as far as it was told.
         format: the format, where it was told.
         where: the dataset, for messages.
+        answered: whether answers are needed; without, a column for what is asked is enough.
 
     Raises:
         RequestError: a role or column that is not there (with the nearest), or no format fits the columns.
@@ -74,10 +77,11 @@ def layout_of(row: Row, columns: Mapping[str, str], format: DatasetFormat | None
             taken.add(found)
     if "prompt" not in known and "query" in known and "response" in known:
         known["prompt"] = known.pop("query")
-    found_format = format or _guess(known, row)
+    found_format = format or _guess(known, row) or (None if answered else _guess_asked(known))
     if found_format is None:
         raise RequestError(f"no format fits the columns {listed(row)}", where=where, way_out=LACKING)
-    _check_needs(found_format, known, row, where)
+    if answered or found_format != "alpaca" or "prompt" not in known:
+        _check_needs(found_format, known, row, where)
     for role in OPTIONAL_ROLES:  # a later row may have them
         if NAMES[role][0] not in known.values():
             known.setdefault(role, NAMES[role][0])
@@ -112,6 +116,10 @@ def _guess(known: Mapping[str, str], row: Row) -> DatasetFormat | None:
     if answered:
         return "alpaca"
     return "text" if "text" in known else None
+
+
+def _guess_asked(known: Mapping[str, str]) -> DatasetFormat | None:
+    return "alpaca" if "prompt" in known else None
 
 
 def _check_needs(format: DatasetFormat, known: Mapping[str, str], row: Row, where: str) -> None:

@@ -9,7 +9,7 @@ from pydantic import Field
 from tuneyard.core.documents import SCHEMA_VERSION, Document
 from tuneyard.core.references import DatasetFormat
 
-Role = Literal["train", "eval"]
+Role = Literal["train", "eval", "input"]
 
 MANIFEST = "manifest.json"
 
@@ -20,7 +20,7 @@ class DatasetEntry(Document):
     name: str
     """Its name in dataset_info.json."""
     role: Role = "train"
-    """Whether it is trained on, or its loss measured."""
+    """Whether it is trained on, its loss measured, or put to a model to answer."""
     file: str
     """Its file, relative to the folder."""
     rows: int

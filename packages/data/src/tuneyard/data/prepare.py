@@ -3,6 +3,7 @@
 dataset_info.json       what LLaMA-Factory reads
 train.jsonl, train-2.jsonl, …   the datasets that are trained on, in the order of the spec
 eval.jsonl, eval-2.jsonl, …     those whose loss is measured
+inputs.jsonl            of a generation: what is put to the model, and nothing else
 manifest.json           last: where it stands, and says the same as the spec, the data are kept as they are
 """
 
@@ -21,8 +22,9 @@ from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import read_json, sha256_of_file
 from tuneyard.core.references import DatasetSource
 from tuneyard.core.run_folder import RunFolder
-from tuneyard.core.specs import TrainSpec, parse_spec
+from tuneyard.core.specs import GenerateSpec, TrainSpec, parse_spec
 from tuneyard.data.dataset_folder import DatasetFolder
+from tuneyard.data.inputs import write_inputs
 from tuneyard.data.manifest import DataManifest, DatasetEntry, Role
 from tuneyard.data.sources import open_source
 
@@ -42,14 +44,30 @@ def prepare(folder: Path | str) -> DataManifest:
     """
     run = RunFolder(Path(folder).absolute())
     spec = parse_spec(_spec(run), str(run.spec))
-    if not isinstance(spec, TrainSpec):
+    if not isinstance(spec, TrainSpec | GenerateSpec):
         raise RequestError(f"a run of kind {spec.kind} has no data to prepare", where=str(run.spec))
     kept = _whole(run, spec)
     if kept is not None:
         return kept
-    _check_place(run.data)
     if run.data.exists():
         shutil.rmtree(run.data)  # of an attempt that died on the way
+    return _prepare_inputs(run, spec) if isinstance(spec, GenerateSpec) else _prepare_datasets(run, spec)
+
+
+def _prepare_inputs(run: RunFolder, spec: GenerateSpec) -> DataManifest:
+    start = time.perf_counter()
+    source = open_source(spec.dataset, runs=run.path.parent, answered=False)
+    try:
+        manifest = write_inputs(run.data, source)
+    except BaseException:
+        shutil.rmtree(run.data, ignore_errors=True)
+        raise
+    _tell(manifest.datasets[0], spec.dataset.source, time.perf_counter() - start)
+    return manifest
+
+
+def _prepare_datasets(run: RunFolder, spec: TrainSpec) -> DataManifest:
+    _check_place(run.data)
     stage = str(spec.engine.get("stage", "sft"))
     media = spec.engine.get("media_dir")
     with DatasetFolder(run.data, processes=min(MOST_PROCESSES, _cores())) as out:
@@ -86,15 +104,18 @@ def _check_place(folder: Path) -> None:
         )
 
 
-def _named(spec: TrainSpec) -> Iterator[tuple[str, Role, DatasetSource]]:
-    """The datasets of a spec with their names: train, train-2, …, eval, eval-2, …"""
+def _named(spec: TrainSpec | GenerateSpec) -> Iterator[tuple[str, Role, DatasetSource]]:
+    """The datasets of a spec with their names: train, train-2, …, eval, eval-2, …; inputs."""
+    if isinstance(spec, GenerateSpec):
+        yield "inputs", "input", spec.dataset
+        return
     roles: tuple[tuple[Role, list[DatasetSource]], ...] = (("train", spec.dataset), ("eval", spec.eval_dataset))
     for role, sources in roles:
         for number, source in enumerate(sources, 1):
             yield role if number == 1 else f"{role}-{number}", role, source
 
 
-def _whole(run: RunFolder, spec: TrainSpec) -> DataManifest | None:
+def _whole(run: RunFolder, spec: TrainSpec | GenerateSpec) -> DataManifest | None:
     """The manifest of data that are there, complete, and what the spec asks for; else None."""
     if not run.data_manifest.is_file():
         return None

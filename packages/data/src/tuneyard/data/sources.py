@@ -109,13 +109,16 @@ class Source:
         return digest.hexdigest()
 
 
-def open_source(asked: DatasetSource, *, runs: Path | None = None, media: Path | None = None) -> Source:
+def open_source(
+    asked: DatasetSource, *, runs: Path | None = None, media: Path | None = None, answered: bool = True
+) -> Source:
     """A dataset, found and its first row looked at.
 
     Args:
         asked: what a spec says.
         runs: the folder of all runs, for `run:ID` without a path.
         media: folder in which relative paths of images are looked for first.
+        answered: whether its rows need answers; without, a column for what is asked is enough.
 
     Raises:
         RequestError: nothing there, another sha256 than expected, an unknown column, format or argument.
@@ -136,14 +139,14 @@ def open_source(asked: DatasetSource, *, runs: Path | None = None, media: Path |
         projection = projection_of_entry(entry or {}, folders_of_media, source.where)
         source.settings = {k: v for k, v in projection.settings.items() if k in ("split", "num_samples")}
         source.lenient = projection.lenient
-        if _may_stay(asked):
+        if answered and _may_stay(asked):
             source.projection = projection
             return source
         layout = layout_of_entry(projection, source.where)
     else:
-        layout = layout_of(first, asked.columns, asked.format, f"{path}:{number}")
+        layout = layout_of(first, asked.columns, asked.format, f"{path}:{number}", answered=answered)
         layout = Layout(layout.format, layout.columns, None, folders_of_media[0] if folders_of_media else None)
-        if _may_stay(asked) and _all_in_columns(layout, first):
+        if answered and _may_stay(asked) and _all_in_columns(layout, first):
             source.projection = projection_of_layout(layout)
     source._records = _parsed(source, layout)
     return source
@@ -219,11 +222,12 @@ def _samples(asked: DatasetSource, runs: Path | None) -> Path:
     if asked.path is None and runs is None:
         raise RequestError("the folder of runs is not known here", where=asked.source, way_out="give its path")
     run = RunFolder(Path(asked.path)) if asked.path else find_run(runs or Path(), asked.source)
-    if not run.samples.is_file():
+    left = next((file for file in (run.responses, run.samples) if file.is_file()), None)
+    if left is None:
         raise RequestError(
             f"run {run.id} left no samples", where=str(run.samples), way_out="name a run that evaluates or generates"
         )
-    return run.samples
+    return left
 
 
 def _check_sha256(source: Source) -> None:

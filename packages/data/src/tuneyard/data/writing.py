@@ -161,11 +161,12 @@ def _left_out(cursor: Cursor) -> list[str]:
 def _with_stored_images(row: Row, column: str, folder: Path) -> Row:
     """The row with images that came as bytes written into files."""
     if any(isinstance(image, bytes) for image in row.get(column, ())):
-        row[column] = [_stored(i, folder) if isinstance(i, bytes) else i for i in row[column]]
+        row[column] = [stored_image(i, folder) if isinstance(i, bytes) else i for i in row[column]]
     return row
 
 
-def _stored(image: bytes, folder: Path) -> str:
+def stored_image(image: bytes, folder: Path) -> str:
+    """The absolute path of an image that came as bytes, written into `images` under its hash."""
     suffix = next((s for start, s in _KINDS_OF_IMAGE.items() if image.startswith(start)), ".png")
     path = folder.absolute() / "images" / (hashlib.sha256(image).hexdigest()[:32] + suffix)
     if not path.exists():
