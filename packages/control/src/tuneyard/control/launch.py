@@ -21,6 +21,7 @@ from tuneyard.control.record import claim
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
 from tuneyard.core.files import explain_os_error
+from tuneyard.core.kinds import environment_of
 from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import START_PATIENCE, Attempt, RunFolder, RunStatus, is_run_id
 
@@ -153,7 +154,7 @@ def _claim(run: RunFolder, number: int) -> Attempt | None:
 
 
 def _worker(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None) -> WorkerStart:
-    return worker_start(workspace, run.read_spec()["kind"], "run", str(run.path), extra=variables)
+    return worker_start(workspace, environment_of(run.read_spec()), "run", str(run.path), extra=variables)
 
 
 def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: WorkerStart) -> None:
