@@ -23,7 +23,7 @@ def default_request(workspace: Workspace, kind: str | None, task: str | None, ov
 
     Args:
         workspace: its tuneyard.yaml may name a spec.
-        kind: train or eval.
+        kind: train, eval, serve (the newest model that was trained here) or generate.
         task: an evaluation's task, which needs no file.
         overrides: given beside it; an evaluation's tasks may stand there.
 
@@ -40,6 +40,8 @@ def default_request(workspace: Workspace, kind: str | None, task: str | None, ov
         return _from_settings(workspace, named.eval, overrides)
     if kind == "eval" and any(override.keys[0] == "tasks" for override in overrides):
         return Request({"kind": "eval"}, workspace.path, "the command line", overrides=list(overrides))
+    if kind == "serve":
+        return Request({"kind": "serve"}, workspace.path, "the command line", overrides=list(overrides))
     raise RequestError(
         "no SPEC is given",
         way_out="eval SPEC, or tasks=NAME; `gsm8k` and `arithmetic` are there without a file"
