@@ -35,12 +35,16 @@ MAY_IMPORT = {
 }
 
 
+PROBES = ROOT / "packages" / "doctor" / "src" / "tuneyard" / "doctor" / "probes"
+"""Programs that other environments' interpreters execute: they import what is there, and nobody imports them."""
+
+
 def folder(package: str) -> Path:
     return ROOT / ("agents" if package == "mcp" else "packages") / package
 
 
 def modules(package: str) -> list[Path]:
-    return sorted((folder(package) / "src").rglob("*.py"))
+    return sorted(path for path in (folder(package) / "src").rglob("*.py") if path.parent != PROBES)
 
 
 def imported(path: Path) -> set[str]:
@@ -66,6 +70,24 @@ def test_imports_follow_the_order_of_the_packages(package: str) -> None:
     for path in modules(package):
         others = {n.split(".")[1] for n in imported(path) if n.startswith("tuneyard.")}
         assert others <= MAY_IMPORT[package], f"{path} imports {others - MAY_IMPORT[package]}"
+
+
+def test_probes_begin_with_the_standard_library_and_are_imported_by_nobody() -> None:
+    programs = sorted(PROBES.iterdir())
+    assert {path.suffix for path in programs if path.name != "__pycache__"} == {".py"}
+    for path in programs:
+        top = ast.parse(path.read_text()).body if path.suffix == ".py" else []
+        names = [n for n in top if isinstance(n, ast.Import | ast.ImportFrom)]
+        roots = {
+            name.split(".")[0]
+            for n in names
+            for name in ([n.module or ""] if isinstance(n, ast.ImportFrom) else [alias.name for alias in n.names])
+        }
+        assert roots <= set(sys.stdlib_module_names), f"{path} begins with {roots - set(sys.stdlib_module_names)}"
+    assert not (PROBES / "__init__.py").exists()
+    for package in MAY_IMPORT:
+        for path in modules(package):
+            assert not {n for n in imported(path) if n.startswith("tuneyard.doctor.probes")}, path
 
 
 @pytest.mark.parametrize("package", MAY_IMPORT)
