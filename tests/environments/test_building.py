@@ -332,8 +332,8 @@ def test_a_password_of_an_index_is_not_shown_to_other_users(workshop: Workshop, 
 def test_the_real_manifest_builds_in_a_folder_with_an_awkward_name(tmp_path: Path) -> None:
     root = tmp_path / 'it\'s a "real" wörkspace $HOME'
     unwanted = shutil.ignore_patterns("__pycache__", "*.pyc", "tests")
-    shutil.copytree(ROOT / "packages", root / "packages", ignore=unwanted)
-    shutil.copytree(ROOT / "locks", root / "locks", ignore=unwanted)
+    for name in ("packages", "agents/mcp", "locks"):
+        shutil.copytree(ROOT / name, root / name, ignore=unwanted)
     for name in ("pixi.toml", "pixiw"):
         shutil.copy(ROOT / name, root / name)
     program = "import json, tuneyard.core, tuneyard.data; print(json.dumps(list(tuneyard.core.__path__)))"

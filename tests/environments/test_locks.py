@@ -18,6 +18,7 @@ from packaging.version import Version
 ROOT = Path(__file__).parents[2]
 PLATFORMS = ("linux-64-cuda", "linux-64-cpu", "osx-arm64")
 LOCKS = sorted((ROOT / "locks").glob("*.txt"))
+PYPROJECTS = sorted([*(ROOT / "packages").glob("*/pyproject.toml"), *(ROOT / "agents").glob("*/pyproject.toml")])
 SAME = ("transformers", "tokenizers", "peft", "torch")
 
 
@@ -94,9 +95,7 @@ def test_the_light_environment_is_light() -> None:
     assert not {"torch", "transformers", "datasets", "numpy", "pandas"} & set(lock("default", "linux-64-cpu"))
 
 
-@pytest.mark.parametrize(
-    "folder", sorted((ROOT / "packages").glob("*/pyproject.toml")), ids=lambda path: path.parent.name
-)
+@pytest.mark.parametrize("folder", PYPROJECTS, ids=lambda path: path.parent.name)
 def test_every_package_is_built_the_same_way(launcher: Any, folder: Path) -> None:
     import tomllib
 
@@ -114,7 +113,7 @@ def test_every_package_is_built_the_same_way(launcher: Any, folder: Path) -> Non
 
 def test_no_lock_or_manifest_names_a_host_of_a_registry() -> None:
     hosts = re.compile(r"p[y]pi\.org|python[h]osted|registry\.n[p]mjs|deb\.d[e]bian")
-    files = [*LOCKS, ROOT / "pixi.toml", ROOT / "pixiw", *(ROOT / "packages").glob("*/pyproject.toml")]
+    files = [*LOCKS, ROOT / "pixi.toml", ROOT / "pixiw", *PYPROJECTS]
     assert [path.name for path in files if hosts.search(path.read_text())] == []
 
 
@@ -170,9 +169,10 @@ def test_making_the_locks_anew_changes_nothing(tmp_path: Path) -> None:
     for name in ("pixi.toml", "pixiw", "locks"):
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
-    for pyproject in (ROOT / "packages").glob("*/pyproject.toml"):
-        (tmp_path / "packages" / pyproject.parent.name).mkdir(parents=True)
-        shutil.copy(pyproject, tmp_path / "packages" / pyproject.parent.name)
+    for pyproject in PYPROJECTS:
+        folder = tmp_path / pyproject.parent.relative_to(ROOT)
+        folder.mkdir(parents=True)
+        shutil.copy(pyproject, folder)
     subprocess.run([sys.executable, "locks/make.py", "default", "train"], cwd=tmp_path, check=True)
     for path in LOCKS:
         assert (tmp_path / "locks" / path.name).read_text() == path.read_text(), path.name
