@@ -1,4 +1,4 @@
-"""The server is light and thin: it imports control and core, no engine, and no tool before it is asked for."""
+"""The server is light and thin: it imports control, doctor and core, no engine, and no tool before it is asked for."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def imported(path: Path) -> set[str]:
     return names
 
 
-def test_the_server_imports_control_and_core_alone() -> None:
+def test_the_server_imports_control_doctor_and_core_alone() -> None:
     files = sorted(SOURCE.rglob("*.py"))
     assert len(files) > 15
     for path in files:
         names = imported(path)
         assert not {name.split(".")[0] for name in names} & HEAVY, path
         ours = {name.split(".")[1] for name in names if name.startswith("tuneyard.")}
-        assert ours <= {"core", "control", "mcp"}, path
+        assert ours <= {"core", "control", "doctor", "mcp"}, path
 
 
 def test_starting_imports_no_tool_and_none_of_their_needs() -> None:
@@ -39,4 +39,4 @@ def test_starting_imports_no_tool_and_none_of_their_needs() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not {name for name in loaded if name.startswith("tuneyard.mcp.tools.")}
-    assert not loaded & {"tuneyard.control.resolve", "pyarrow", *HEAVY}
+    assert not loaded & {"tuneyard.control.resolve", "tuneyard.doctor.examination", "pyarrow", *HEAVY}

@@ -258,10 +258,12 @@ def test_environments_are_told_as_they_are(desk: Workspace, connect: Callable[..
         "eval": "ready",
         "serve": "not_built",
     }
-    [problem] = told["problems"]
-    assert (problem["id"], problem["environment"]) == ("not_built", "serve")
-    assert "./pixiw install -e serve" in problem["way_out"]
-    assert client.call("env_diagnose", environment="train")["problems"] == []
+    [finding] = [f for f in told["findings"] if f.get("environment")]
+    assert (finding["id"], finding["severity"], finding["environment"]) == ("not-built", "note", "serve")
+    assert "./pixiw install -e serve" in finding["way_out"]
+    assert not [f for f in client.call("env_diagnose", environment="train")["findings"] if f.get("environment")]
+    assert client.call("env_diagnose", model="builtin:tiny")["tokens"] == {"train": 1, "eval": 1}
+    assert "outside the workspace" in client.error("env_diagnose", model="/etc")
     assert "did you mean 'train'?" in client.error("env_diagnose", environment="trian")
 
 

@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from tuneyard.control.diagnose import diagnose
+from tuneyard.control.paths import inside
+from tuneyard.core.references import kind_of
 from tuneyard.mcp.answers import Answer, Arguments, call_text, lines
 from tuneyard.mcp.tool import Call, in_thread
+
+if TYPE_CHECKING:  # it is imported when it is asked: starting the server must not pay for it
+    from tuneyard.doctor.examination import Asked, Examination
+
+IMPORT_SECONDS = 40.0
+"""How long one import may take here: clients give up on a call after a minute."""
+
+CONCISE_FINDINGS = 4
+DETAILED_FINDINGS = 40
 
 
 class DiagnoseArguments(Arguments):
     environment: str | None = Field(default=None, max_length=100)
     """train, eval or serve. Default: all of them."""
+    model: str | None = Field(default=None, max_length=500)
+    """Also compare the tokens of this model in every environment: a folder in the workspace, a hub id, run:ID or
+    builtin:tiny."""
+    since: str | None = Field(default=None, max_length=100)
+    """Also tell what changed in the environment of this run since it ran."""
 
 
-class FoundProblem(BaseModel):
-    """Something that is not as it must be."""
+class Found(BaseModel):
+    """Something that is not as it must be, or that one should know."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
 
     id: str
     """Stable name, for programs."""
-    environment: str
+    severity: str
+    """broken, risky or note."""
     message: str
+    environment: str | None = None
+    """Null: the machine, or several environments together."""
     evidence: str | None = None
+    """What was measured."""
     way_out: str | None = None
     """The command that mends it."""
 
@@ -37,7 +56,7 @@ class Environment(BaseModel):
 
     name: str
     status: str
-    """ready, not_built or broken."""
+    """ready, broken, not_built or unprobed."""
     made_by: str | None = None
     """pixi, pixiw, or settings: an interpreter named in tuneyard.yaml."""
     prefix: str | None = None
@@ -50,7 +69,14 @@ class Environment(BaseModel):
 
 class DiagnoseAnswer(Answer):
     environments: list[Environment]
-    problems: list[FoundProblem]
+    findings: list[Found]
+    """What breaks first."""
+    tokens: dict[str, int] | None = None
+    """Environment -> tokens of a fixed text, with the model that was named."""
+    changes: list[Found] | None = None
+    """What changed since the run that was named."""
+    left_out: int | None = None
+    """How many findings are not told here."""
     more: str | None = None
     """The call that tells more."""
 
@@ -59,26 +85,55 @@ class DiagnoseAnswer(Answer):
             f"{e.name}: {e.status}" + (f" ({', '.join(f'{n} {v}' for n, v in e.engines.items())})" if e.engines else "")
             for e in self.environments
         ]
-        wrong = [f"{p.environment}, {p.id}: {p.message}; way out: {p.way_out}" for p in self.problems]
-        return lines(*told, *(wrong or ["no problem was found"]), f"more: {self.more}" if self.more else None)
+        told += [f"tokens: {', '.join(f'{name} {n}' for name, n in self.tokens.items())}"] if self.tokens else []
+        told += [_line(each) for each in self.findings] or ["no problem was found"]
+        told += [f"changed: {each.message}" for each in self.changes or []]
+        rest = f"{self.left_out} more" if self.left_out else None
+        return lines(*told, rest, f"more: {self.more}" if self.more else None)
+
+
+def _line(found: Found) -> str:
+    mend = f"; way out: {found.way_out}" if found.way_out else ""
+    return f"{found.environment or 'machine'}, {found.severity}, {found.id}: {found.message}{mend}"
 
 
 async def env_diagnose(call: Call, asked: DiagnoseArguments) -> DiagnoseAnswer:
-    """What is wrong with the environments (train, eval, serve), one or all, and the command that mends it: whether they
-    are built, what is missing or of another version than tuneyard was made for, and where two disagree.
+    """What is wrong with the environments (train, eval, serve) and the machine, and the command that mends it: each is
+    probed by its own Python (versions, real imports, torch against the driver, disks, limits, the hub), and two
+    are compared. Takes as long as importing the engines, some ten seconds.
     """
-    reports = await in_thread(diagnose, call.workspace, asked.environment)
-    kept = None if asked.detailed else {"libraries"}
-    problems = [FoundProblem(**asdict(p)) for report in reports for p in report.problems]
-    most = 50 if asked.detailed else 4
-    narrower = call_text("env_diagnose", response_format="detailed")
+    await call.report(0, None, "importing the engines in their environments")
+    return _answer(await in_thread(_examined, call, asked), asked)
+
+
+def _examined(call: Call, asked: DiagnoseArguments) -> Examination:
+    from tuneyard.doctor.examination import Asked, examine
+
+    if asked.model is not None and kind_of(asked.model) == "folder":
+        inside(call.workspace, str(call.workspace.path / asked.model))
+    names = [asked.environment] if asked.environment else []
+    question: Asked = Asked(
+        names, model=asked.model, since=asked.since, time_limit=IMPORT_SECONDS, folder=call.workspace.path
+    )
+    return examine(call.workspace, question)
+
+
+def _answer(found: Examination, asked: DiagnoseArguments) -> DiagnoseAnswer:
+    told = found.as_dict()
+    most = DETAILED_FINDINGS if asked.detailed else CONCISE_FINDINGS
+    brief = set() if asked.detailed else {"evidence", "libraries"}
     return DiagnoseAnswer(
-        environments=[Environment.model_validate(_without(asdict(r), kept)) for r in reports],
-        problems=problems[:most],
-        more=None if asked.detailed else narrower,
+        environments=[Environment.model_validate(_without(each, {*brief, "imports"})) for each in told["environments"]],
+        findings=[Found.model_validate(_without(each, brief)) for each in told["findings"][:most]],
+        tokens=told["tokens"]["counts"] if "tokens" in told else None,
+        changes=[Found.model_validate(_without(c, brief)) for c in told["changes"][:most]]
+        if "changes" in told
+        else None,
+        left_out=max(0, len(told["findings"]) - most) or None,
+        more=None if asked.detailed else call_text("env_diagnose", response_format="detailed"),
     )
 
 
-def _without(report: dict[str, object], keys: set[str] | None) -> dict[str, object]:
-    """A report without its problems, which stand beside it, and without what a concise answer leaves out."""
-    return {key: value for key, value in report.items() if key != "problems" and key not in (keys or ()) and value}
+def _without(told: dict[str, object], keys: set[str]) -> dict[str, object]:
+    """Without what is empty and what a concise answer leaves out."""
+    return {key: value for key, value in told.items() if key not in keys and value}
