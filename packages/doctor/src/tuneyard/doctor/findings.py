@@ -24,6 +24,8 @@ class Finding:
     """What was measured, and where."""
     way_out: str | None = None
     """What mends it: a command where there is one."""
+    link: str | None = None
+    """Address of an upstream thread about it."""
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
