@@ -42,7 +42,7 @@ def run(job: Job) -> NoReturn:
         raise SetupError(
             "vLLM for CUDA is installed, and the run has no GPU",
             where="gpus",
-            way_out="gpus=1 on a machine that has one; CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs",
+            way_out="gpus=1 where there is one; CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs",
         )
     job.stops_itself = True
     asked = Asked(spec.host, spec.port, os.environ.get(KEY_VARIABLE), bool(spec.engine.get("ssl_certfile")))

@@ -164,9 +164,7 @@ def fingerprint_of(tokenizer: str, revision: str | None = None, trust_remote_cod
 
     folder = Path(tokenizer).is_dir()
     try:
-        loaded = get_tokenizer(
-            tokenizer, revision=None if folder else revision, trust_remote_code=trust_remote_code
-        )
+        loaded = get_tokenizer(tokenizer, revision=None if folder else revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise _no_tokenizer(tokenizer, folder, error) from error
     return _fingerprint(loaded)
