@@ -9,7 +9,7 @@ from typing import Any
 from tuneyard.core.fingerprint import Fingerprint
 from tuneyard.core.importing import uncollected
 from tuneyard.core.references import ModelRef
-from tuneyard.core.specs import EvalSpec, Spec
+from tuneyard.core.specs import EvalSpec, GenerateSpec, Spec
 from tuneyard.core.worker import Job
 from tuneyard.eval.tasks import framework_of
 
@@ -21,8 +21,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def run(job: Job) -> None:
-    """Evaluate the model of the run on its tasks and leave metrics, samples and evaluation.json."""
-    if framework_of(job.spec) == "inspect":
+    """Evaluate the model of the run on its tasks, or generate; leave metrics, and samples or responses."""
+    if isinstance(job.spec, GenerateSpec):
+        with job.timed("import"), uncollected():
+            from tuneyard.eval import generate
+        generate.run(job)
+    elif framework_of(job.spec) == "inspect":
         with job.timed("import"), uncollected():
             from tuneyard.eval import inspect_run
         inspect_run.run(job)
@@ -34,6 +38,10 @@ def run(job: Job) -> None:
 
 def arguments(spec: Spec) -> dict[str, Any]:
     """The arguments that the library gets, and its nearest command; see tuneyard.eval.arguments."""
+    if isinstance(spec, GenerateSpec):
+        from tuneyard.eval import generate
+
+        return generate.arguments(spec)
     assert isinstance(spec, EvalSpec)
     with uncollected():
         from tuneyard.eval import arguments as library
