@@ -1,7 +1,7 @@
 """The command `yard study`: finds the module of the word that is named, and imports nothing else.
 
-    yard study plan experiment.yaml        what would be run, and what it costs
-    yard study run experiment.yaml         train, evaluate and report
+yard study plan experiment.yaml        what would be run, and what it costs
+yard study run experiment.yaml         train, evaluate and report
 """
 
 from __future__ import annotations
@@ -10,7 +10,15 @@ from importlib import import_module
 
 from tuneyard.core.errors import unknown
 
-COMMANDS: dict[str, tuple[str, str]] = {}
+COMMANDS: dict[str, tuple[str, str]] = {
+    "plan": ("plan", "what would be run: the matrix, the cost, the disk, what is doubtful"),
+    "generate": ("generate", "write configurations, evaluation scripts and batch scripts; --force, --dry-run"),
+    "run": ("run", "train and evaluate what is not done yet, then write the report"),
+    "status": ("status", "how far it is"),
+    "resume": ("run", "as run, and try again what failed or was cancelled"),
+    "cancel": ("cancel", "start nothing more and end what runs"),
+    "one": ("one", "train or evaluate one run here, as a task of a batch array does"),
+}
 """Word -> the module of tuneyard.study.commands that has it, and what it does."""
 
 

@@ -1,0 +1,1 @@
+"""The words of `yard study`, a module each."""
