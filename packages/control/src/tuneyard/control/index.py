@@ -173,7 +173,9 @@ class Index:
         _attempt(self._file, self._load)
 
     def _load(self, connection: sqlite3.Connection) -> None:
-        self._succeeded = {name for (name,) in connection.execute("select id from runs where state = 'succeeded'")}
+        # As one text: a row for each would take twice as long.
+        (names,) = connection.execute("select group_concat(id, ' ') from runs where state = 'succeeded'").fetchone()
+        self._succeeded = set((names or "").split())
         rows = connection.execute("select * from runs where state <> 'succeeded'")
         self._others = {row[0]: row for row in rows}
 

@@ -4,7 +4,10 @@
     spec.yaml                       control, the document as it was given
     code/                           control, copies of the user's files that the run imports
     data/                           `tuneyard.data prepare`, before a device is taken
+    job.sh                          control, for SLURM: what `sbatch` is given
+    job.log                         SLURM: what job.sh said before and after the supervisor
     attempts/N/supervisor.json      the supervisor; locked while it lives, with its heartbeat and phase in it
+    attempts/N/slurm.json           whoever gives the attempt to SLURM: its job
     attempts/N/supervisor.log       the supervisor, what it has to say itself; empty as a rule
     attempts/N/reserve              the supervisor: room for the result on a full disk; gone when the attempt has ended
     attempts/N/stdout.log, stderr.log   the supervisor: the worker's streams
@@ -54,7 +57,7 @@ SILENT_END = "its supervisor ended without a word"
 SUPERVISOR_BYTES = 8192
 """Fixed size of supervisor.json: it is rewritten in place by one write, since replacing it would drop its lock."""
 
-_RUN_ID = re.compile(r"^[a-z]+(-[a-z0-9]+)*-\d{6}-\d{4}-[a-z0-9]{3}$")
+_RUN_ID = re.compile(r"[a-z][a-z0-9-]*-\d{6}-\d{4}-[a-z0-9]{3}\Z")
 _LETTERS = "abcdefghijkmnpqrstuvwxyz23456789"  # without l, o, 0 and 1, which people confuse
 
 
@@ -114,6 +117,10 @@ class Attempt:
     @property
     def supervisor(self) -> Path:
         return self.folder / "supervisor.json"
+
+    @property
+    def job(self) -> Path:
+        return self.folder / "slurm.json"
 
     @property
     def supervisor_log(self) -> Path:
@@ -230,9 +237,25 @@ class Attempt:
             return RunStatus(result["status"], self.number)
         booted = record["boot_id"] != boot_id()
         reason = "the machine was started anew" if booted else record.get("last_words") or SILENT_END
-        return RunStatus("lost", self.number, reason)
+        return self._as_slurm_says(supervised=True) or RunStatus("lost", self.number, reason)
+
+    def _as_slurm_says(self, *, supervised: bool) -> RunStatus | None:
+        """The state of an attempt that SLURM was given, where no file tells it; None for any other attempt."""
+        if not self.job.exists():
+            return None
+        from tuneyard.core.slurm_jobs import read_job, state_of
+
+        job = read_job(self.job)
+        if job is None:
+            return None
+        state, reason = state_of(job, supervised=supervised)
+        result = self.read_result()  # it may have been written while SLURM was asked
+        return RunStatus(result["status"], self.number) if result else RunStatus(state, self.number, reason)
 
     def _without_supervisor(self) -> RunStatus:
+        known = self._as_slurm_says(supervised=False)
+        if known is not None:
+            return known
         if time.time() - self.folder.stat().st_mtime < START_PATIENCE:
             return RunStatus("queued", self.number)
         return RunStatus("lost", self.number, "its supervisor never started")
@@ -241,7 +264,7 @@ class Attempt:
         age = time.time() - record["heartbeat"]
         if age < HEARTBEAT_LATE:
             return RunStatus(record["phase"], self.number, f"on {record['host']}", record.get("phase_since"))
-        return RunStatus(
+        return self._as_slurm_says(supervised=True) or RunStatus(
             "unknown", self.number, f"unknown from here: no heartbeat from {record['host']} for {age:.0f} s"
         )
 
@@ -275,6 +298,14 @@ class RunFolder:
     @property
     def given_spec(self) -> Path:
         return self.path / "spec.yaml"
+
+    @property
+    def job_script(self) -> Path:
+        return self.path / "job.sh"
+
+    @property
+    def job_log(self) -> Path:
+        return self.path / "job.log"
 
     @property
     def code(self) -> Path:
@@ -382,7 +413,10 @@ class RunFolder:
         """The state of the highest attempt."""
         latest = self.latest()
         if latest is not None:
-            return latest.state()
+            status = latest.state()
+            # the next attempt of a run that SLURM starts again is made before this one's result is written
+            again = status.ended and status.state != "succeeded" and self.attempt(latest.number + 1).folder.exists()
+            return self.status() if again else status
         try:
             age = time.time() - self.spec.stat().st_mtime
         except FileNotFoundError:
