@@ -24,6 +24,7 @@ COMMANDS = {
     "cancel": ("change", "ask for the end of a run"),
     "resume": ("change", "start a run again that did not succeed; it goes on from its last checkpoint"),
     "rm": ("change", "delete a run and its files"),
+    "serve": ("serve", "the servers that run: list, stop, add-adapter, remove-adapter"),
     "record": ("record", "an entry in AGENTS.md under the recent changes; --check, --draft"),
     "index": ("index", "`index rebuild` makes the index of runs anew"),
 }

@@ -176,8 +176,23 @@ def event_text(event: dict[str, Any]) -> str | None:
         case "warning":
             return f"warning: {event['message']}"
         case "ready":
-            return f"ready: {event['url']}"
+            return ready_text(event)
     return None
+
+
+def ready_text(event: dict[str, Any]) -> str:
+    """A server's address, the names it answers to, and a command that asks it something."""
+    import shlex
+
+    names = event.get("models") or []
+    if not names:
+        return f"ready: {event['url']}"
+    asked = {"messages": [{"role": "user", "content": "Hello"}]} if event.get("chat", True) else {"prompt": "Hello"}
+    path = "chat/completions" if event.get("chat", True) else "completions"
+    key = ' -H "Authorization: Bearer $TUNEYARD_API_KEY"' if event.get("key") else ""
+    data = shlex.quote(json.dumps({"model": names[-1], **asked}, ensure_ascii=False))
+    curl = f"curl {event['url']}/{path} -H 'Content-Type: application/json'{key} -d {data}"
+    return "\n".join([f"ready: {event['url']}", *(f"  model {name}" for name in names), f"  {curl}"])
 
 
 class Signals:

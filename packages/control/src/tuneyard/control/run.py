@@ -71,6 +71,17 @@ class Run:
         latest = self.folder.latest()
         return (event for event, _ in read_json_lines(latest.events)) if latest else iter(())
 
+    @property
+    def url(self) -> str:
+        """Base URL of a server, as soon as it answers; waits for that.
+
+        Raises:
+            RequestError: the run does not serve, or has ended: `result` tells how.
+        """
+        from tuneyard.control.serving import wait_until_ready
+
+        return wait_until_ready(self.folder)
+
     def wait(self, timeout: float | None = None) -> State:
         """Wait until the run has ended, at most `timeout` seconds (default: for ever); the state then."""
         return launch.wait(self.folder, timeout).state
@@ -144,6 +155,14 @@ def evaluate(spec: str | Path | Mapping[str, Any] | None = None, **fields: Any) 
     return _start("eval", spec, fields)
 
 
+def serve(spec: str | Path | Mapping[str, Any] | None = None, **fields: Any) -> Run:
+    """Start a server and return at once; arguments and errors as for `train`. Its `url` waits until it answers.
+
+    Without a model, the newest that was trained here is served: `serve(adapters=["run:ID"], port=0)`.
+    """
+    return _start("serve", spec, fields)
+
+
 def _start(kind: str, spec: str | Path | Mapping[str, Any] | None, fields: dict[str, Any]) -> Run:
     from tuneyard.control.overrides import from_fields
     from tuneyard.control.request import create
@@ -171,7 +190,7 @@ def runs(kind: str | None = None, limit: int | None = None) -> list[Run]:
     """The runs of this workspace, the newest first.
 
     Args:
-        kind: train or eval. Default: both.
+        kind: train, eval, serve or generate. Default: all.
         limit: at most so many. Default: all.
     """
     from itertools import islice

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ KEY_VARIABLE = "TUNEYARD_API_KEY"
 
 LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM 0.32 takes for --max-lora-rank; an adapter of a higher rank would end the server."""
+
+READY_POLL_SECONDS = 0.1
 
 PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 """Settings of vLLM whose product is the number of devices."""
@@ -150,6 +153,23 @@ def find_endpoint(text: str, runs: Path) -> Endpoint:
     return Endpoint(base if base.endswith("/v1") else f"{base}/v1")
 
 
+def wait_until_ready(run: RunFolder) -> str:
+    """Base URL of a run that serves, as soon as it is ready.
+
+    Raises:
+        RequestError: it is no server, or has ended.
+    """
+    while run.kind == "serve" and not run.status().ended and not _ready(run):
+        time.sleep(READY_POLL_SECONDS)
+    return served_url(run)
+
+
+def _ready(run: RunFolder) -> list[str]:
+    latest = run.latest()
+    events = read_json_lines(latest.events) if latest else ()
+    return [event["url"] for event, _ in events if event.get("event") == "ready"]
+
+
 def served_url(run: RunFolder) -> str:
     """Base URL of a run that serves and has said that it is ready.
 
@@ -158,12 +178,12 @@ def served_url(run: RunFolder) -> str:
     """
     if run.kind != "serve":
         raise RequestError(f"{run.id} serves nothing: it is a run of kind {run.kind}", where="endpoint")
-    status, latest = run.status(), run.latest()
+    status = run.status()
     if status.ended:
         raise RequestError(f"{run.id} is {status.state}: it serves no longer", where="endpoint", way_out="serve again")
-    ready = [e for e, _ in read_json_lines(latest.events) if e.get("event") == "ready"] if latest else []
+    ready = _ready(run)
     if not ready:
         raise RequestError(
             f"{run.id} is {status.state} and not ready yet", where="endpoint", way_out=f"yard logs {run.id} -f"
         )
-    return ready[-1]["url"]
+    return ready[-1]

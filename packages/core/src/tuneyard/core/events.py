@@ -90,6 +90,12 @@ class Ready(_Event):
     event: Literal["ready"] = "ready"
     url: str
     """Base URL of the API."""
+    models: list[str] = Field(default_factory=list)
+    """Names under which requests ask for the model and its adapters."""
+    chat: bool = True
+    """Whether the model has a chat template; without one only /completions answers."""
+    key: bool = False
+    """Whether requests must carry the API key (variable TUNEYARD_API_KEY)."""
 
 
 class Warned(_Event):

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shlex
 from collections.abc import Mapping
 from typing import Any
 
 from tuneyard.core.errors import RequestError
 from tuneyard.core.specs import ServeSpec
-from tuneyard.serve.variables import defaults
+from tuneyard.serve.variables import KEY_VARIABLE, defaults
 
 FILE_NAME = "serve.sh"
 
 API_SERVER = ("python", "-m", "vllm.entrypoints.openai.api_server")
 """What the CPU build is started with: its command `vllm` asks for the version of a package that it is not called by."""
+
+
+KEY_EVERYWHERE = "tuneyard.serve.key.RequireKey"
+"""vLLM alone asks for its key below /v1 only, and answers prompts at /invocations too."""
 
 
 def settings(spec: ServeSpec, on_cpu: bool, tokenizer: str | None = None) -> dict[str, Any]:
@@ -38,6 +43,11 @@ def settings(spec: ServeSpec, on_cpu: bool, tokenizer: str | None = None) -> dic
         **({"tokenizer": tokenizer} if tokenizer else {}),
         **({"enforce_eager": True} if on_cpu else {}),  # compiling takes minutes there and gains little
         **spec.engine,
+        **(
+            {"middleware": [KEY_EVERYWHERE, *(spec.engine.get("middleware") or [])]}
+            if os.environ.get(KEY_VARIABLE)
+            else {}
+        ),
         **({"lora_modules": _modules(spec)} if spec.adapters else {}),
     }
 

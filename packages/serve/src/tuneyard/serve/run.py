@@ -45,11 +45,13 @@ def run(job: Job) -> NoReturn:
             way_out="gpus=1 where there is one; CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs",
         )
     job.stops_itself = True
-    asked = Asked(spec.host, spec.port, os.environ.get(KEY_VARIABLE), bool(spec.engine.get("ssl_certfile")))
+    asked = Asked(spec.host, spec.port, os.environ.get(KEY_VARIABLE) or None, bool(spec.engine.get("ssl_certfile")))
     with job.timed("start"), _started(job, on_cpu) as (server, line):
-        _tell(job, _first_word(job, server, line))
+        word = _first_word(job, server, line)
+        _tell(job, word)
         _wait_until_it_answers(job, server, asked)
-        job.emit(events.Ready, url=asked.base)
+        names = [spec.served_name, *spec.adapters]
+        job.emit(events.Ready, url=asked.base, models=names, chat=word["chat"], key=asked.key is not None)
         print(f"ready: {asked.base}", file=sys.stderr, flush=True)
         while True:
             _pause(job, server)

@@ -48,7 +48,7 @@ def prepare(spec: ServeSpec, folder: RunFolder) -> tuple[Any, dict[str, Any]]:
     words = arguments.flags(parser, wanted)
     parsed = parser.parse_args(words)
     validate_parsed_serve_args(parsed)
-    return parsed, {"arguments": words, "notes": choice.notes, "warnings": choice.warnings}
+    return parsed, {"arguments": words, **choice.word()}
 
 
 def serve(arguments: Any) -> None:

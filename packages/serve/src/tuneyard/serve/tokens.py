@@ -29,6 +29,10 @@ class Choice:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def word(self) -> dict[str, Any]:
+        """What the process that serves tells of it to the worker."""
+        return {"chat": self.chat_template, "notes": self.notes, "warnings": self.warnings}
+
 
 @dataclass(frozen=True)
 class Training:

@@ -10,13 +10,14 @@ from tuneyard.control.index import Row, listing
 from tuneyard.control.summary import age, duration
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.errors import RequestError
+from tuneyard.core.kinds import ENVIRONMENTS
 
 STATES = ("queued", "preparing", "waiting", "running", "succeeded", "failed", "cancelled", "lost", "unknown")
 
 
 def main(command: str, arguments: list[str]) -> int:
     parser = Arguments(command, "List the runs, the newest first.")
-    parser.add_argument("--kind", choices=("train", "eval"), help="only runs of this kind")
+    parser.add_argument("--kind", choices=tuple(ENVIRONMENTS), help="only runs of this kind")
     parser.add_argument("--state", choices=STATES, action="append", help="only runs in this state; may be repeated")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="the newest N (default 20)")
     parser.add_argument("--all", action="store_true", help="all of them")
