@@ -13,6 +13,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -67,22 +68,21 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> None:
         chat = self.path.endswith("/chat/completions")
-        prompt = body["messages"][-1]["content"] if chat else body["prompt"]
-        if prompt == "refuse me":
+        prompts = [body["messages"]] if chat else body["prompt"]
+        if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
+            prompts = [prompts]
+        if "refuse me" in (prompts[0][-1]["content"] if chat else prompts[0]):
             self._send(400, {"error": {"message": "this prompt is refused", "type": "BadRequestError", "code": 400}})
             return
-        if self.answerer is not None:
-            with self.lock:  # torch on two cores: one at a time
-                text, log_probabilities, reason, used = self.answerer.answer(body, chat)
-        else:
-            text, log_probabilities, reason = (prompt if isinstance(prompt, str) else str(prompt))[::-1], None, "stop"
-            used = (len(prompt), len(text))
-        choice: dict[str, Any] = {"index": 0, "finish_reason": reason, "logprobs": log_probabilities}
-        choice |= {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
-        usage = {"prompt_tokens": used[0], "completion_tokens": used[1], "total_tokens": sum(used)}
+        answerer = self.answerer or Echo()
+        with self.lock if self.answerer else nullcontext():  # torch on two cores: one at a time
+            answers = [answerer.answer(prompt, body) for prompt in prompts]
+        used = {name: sum(a[name] for a in answers) for name in ("prompt_tokens", "completion_tokens")}
+        choices = [{"index": n, **_choice(answer, chat)} for n, answer in enumerate(answers)]
         kind = "chat.completion" if chat else "text_completion"
+        usage = {**used, "total_tokens": sum(used.values())}
         self._send(
-            200, {"id": "x", "object": kind, "created": 0, "model": body["model"], "choices": [choice], "usage": usage}
+            200, {"id": "x", "object": kind, "created": 0, "model": body["model"], "choices": choices, "usage": usage}
         )
 
     def _send(self, status: int, value: Any) -> None:
@@ -92,6 +92,20 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         self.wfile.write(data)
+
+
+def _choice(answer: dict[str, Any], chat: bool) -> dict[str, Any]:
+    text = {"message": {"role": "assistant", "content": answer["text"]}} if chat else {"text": answer["text"]}
+    return {"finish_reason": answer["finish_reason"], "logprobs": answer.get("logprobs"), **text}
+
+
+class Echo:
+    """Answers with the prompt turned around; of ids, with their number."""
+
+    def answer(self, prompt: Any, body: dict[str, Any]) -> dict[str, Any]:
+        asked = prompt if isinstance(prompt, str) else prompt[-1]["content"] if "messages" in body else str(len(prompt))
+        text = str(asked)[::-1]
+        return {"text": text, "finish_reason": "stop", "prompt_tokens": len(asked), "completion_tokens": len(text)}
 
 
 class Model:
@@ -112,26 +126,32 @@ class Model:
         text = self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
         return self.tokenizer.encode(text, add_special_tokens=False)
 
-    def answer(self, body: dict[str, Any], chat: bool) -> tuple[str, Any, str, tuple[int, int]]:
+    def answer(self, prompt: Any, body: dict[str, Any]) -> dict[str, Any]:
         import torch
 
-        ids = self._chat(body["messages"]) if chat else body["prompt"]
+        ids = self._chat(prompt) if "messages" in body else prompt
         if isinstance(ids, str):
             ids = self.tokenizer.encode(ids)
-        most = body.get("max_tokens", 16)
         given = torch.tensor([ids])
         with torch.inference_mode():
             new = self.model.generate(
-                given, do_sample=False, max_new_tokens=most, attention_mask=torch.ones_like(given)
+                given,
+                do_sample=False,
+                max_new_tokens=body.get("max_tokens", 16),
+                attention_mask=torch.ones_like(given),
+                pad_token_id=self.tokenizer.eos_token_id,
             )
         made = new[0, len(ids) :].tolist()
-        if body.get("echo"):
-            return "", self._log_probabilities(new), "length", (len(ids), len(made))
-        ended = self.tokenizer.eos_token_id in made
         text = self.tokenizer.decode(made, skip_special_tokens=True)
         for stop in body.get("stop") or []:
             text = text.partition(stop)[0]
-        return text, None, "stop" if ended else "length", (len(ids), len(made))
+        return {
+            "text": text,
+            "finish_reason": "stop" if self.tokenizer.eos_token_id in made else "length",
+            "logprobs": self._log_probabilities(new) if body.get("echo") else None,
+            "prompt_tokens": len(ids),
+            "completion_tokens": len(made),
+        }
 
     def _log_probabilities(self, ids: Any) -> dict[str, Any]:
         import torch

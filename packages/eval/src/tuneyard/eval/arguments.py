@@ -26,20 +26,21 @@ def of_lm_eval(spec: EvalSpec) -> dict[str, Any]:
     from tuneyard.eval import lm_eval_arguments as library
     from tuneyard.eval import lm_eval_asked as asked
 
-    source = models.source_of(spec.model, spec.adapter) if spec.lm is None else None
+    source = models.source_of(spec.model, spec.adapter) if spec.lm is None and spec.model else None
     trained = models.trained_by(source) if source else None
     notes: list[str] = []
     tasks = asked.named(spec, trained, notes)
     _, _, manager = library.parts(spec.engine)
-    model = library.of_model(spec, source, DEVICE if spec.gpus else "cpu") if source else {}
+    own = spec.lm is not None
+    kind, model = ("", {}) if own else library.of_any(spec, source, DEVICE if spec.gpus else "cpu")
     evaluate = library.of_evaluate(spec, _chat(spec, trained))
     names = [asked.command_name(task, Path("tasks")) for task in tasks]
     made = {f"tasks/{task.name}.yaml": task.text for task in tasks if task.text is not None}
     return {
         "arguments": {"model": model, "simple_evaluate": evaluate, "task_manager": manager, "tasks": names},
-        "file": library.command_file(model, evaluate, manager, names) + _as_comments(made) if source else "",
+        "file": "" if own else library.command_file(model, evaluate, manager, names, kind) + _as_comments(made),
         "file_name": FILE_NAME,
-        "command": ["lm_eval", "run", "--config", FILE_NAME] if source else [],
+        "command": [] if own else ["lm_eval", "run", "--config", FILE_NAME],
         "task_files": made,
         "notes": notes,
     }
@@ -78,5 +79,7 @@ def of_inspect(spec: EvalSpec) -> dict[str, Any]:
 def _chat(spec: EvalSpec, trained: Any) -> bool:
     if spec.apply_chat_template is not None:
         return spec.apply_chat_template
+    if spec.endpoint and spec.model is None:
+        return True
     training = models.fingerprint_of_training(trained)
     return bool(training and training.chat)

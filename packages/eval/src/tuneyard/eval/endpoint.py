@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -139,7 +138,10 @@ def source_behind(spec: EvalSpec | GenerateSpec) -> Source | None:
 
 
 def encoding_for(
-    spec: EvalSpec | GenerateSpec, source: Source | None, runs: Path, untrained: Untrained = "none"
+    spec: EvalSpec | GenerateSpec,
+    source: Source | None,
+    training: Fingerprint | None,
+    untrained: Untrained = "none",
 ) -> Encoding | None:
     """The tokenizer whose ids are sent in place of text; None where the model behind the server is not known here.
 
@@ -150,7 +152,7 @@ def encoding_for(
         return None
     return tokens.choose(
         source,
-        models.fingerprint_of_training(models.trained_by(source, runs)),
+        training,
         apply_chat_template=spec.apply_chat_template,
         allow_mismatch=spec.allow_token_mismatch,
         untrained=untrained,

@@ -26,6 +26,7 @@ from tuneyard.core.generation import Answer, Completion, Input, Work, token_ids
 from tuneyard.core.specs import GenerateSpec
 from tuneyard.core.worker import Job, Stopped
 from tuneyard.eval import endpoint
+from tuneyard.eval import model as models
 from tuneyard.eval.endpoint import Server
 from tuneyard.eval.tokens import Encoding
 
@@ -54,7 +55,9 @@ def backend(job: Job) -> Served:
         if name not in server.names:
             message = f"the server has no adapter {name!r}; it serves {', '.join(server.names)}"
             raise RequestError(message, where=server.url, way_out=f"yard serve add-adapter RUN {name}")
-    encoding = endpoint.encoding_for(spec, endpoint.source_behind(spec), job.folder.path.parent, "if there is one")
+    source = endpoint.source_behind(spec)
+    trained = models.trained_by(source, job.folder.path.parent) if source else None
+    encoding = endpoint.encoding_for(spec, source, models.fingerprint_of_training(trained), "if there is one")
     for note in encoding.notes if encoding else ["the server is sent text, which it encodes itself"]:
         print(note, flush=True)
     for warning in encoding.warnings if encoding else ():

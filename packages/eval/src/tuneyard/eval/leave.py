@@ -34,6 +34,7 @@ def leave(job: Job, framework: Literal["lm-eval", "inspect"], tasks: list[Evalua
 def _name(spec: EvalSpec) -> str:
     if spec.lm is not None:
         return f"{spec.lm.path}:{spec.lm.name}"
-    assert spec.model is not None
+    if spec.model is None:
+        return f"{spec.endpoint_model or 'the model'} at {spec.endpoint}"
     on_top = f" with adapter {spec.adapter.reference}" if spec.adapter else ""
     return spec.model.reference + on_top

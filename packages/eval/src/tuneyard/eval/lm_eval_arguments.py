@@ -56,6 +56,23 @@ OURS = ("use_cache", "task_manager", "evaluation_tracker", "log_samples", "verbo
 """Keys of `simple_evaluate` that the worker needs for itself."""
 
 
+OF_API = {
+    "max_length": ("int | None", "Longest prompt and answer in tokens, where the server does not tell it."),
+    "max_gen_toks": ("int | None", "Most tokens of an answer, where a task does not say it."),
+    "timeout": ("int", "Seconds that one request to a server may take."),
+    "eos_string": ("str | None", "Text at which a server ends an answer, beside the task's own."),
+    "verify_certificate": ("bool", "Whether the certificate of an https server is checked."),
+    "ca_cert_path": ("str | None", "Certificates by which it is checked."),
+}
+"""Keys of lm-eval's models that ask a server (`endpoint`)."""
+
+CONCURRENT = 32
+"""What `batch_size: auto` means for a server: requests under way at once."""
+
+RETRIES = 6
+"""How often lm-eval sends a request again, up to ten seconds later, before a run gives up."""
+
+
 def parts(engine: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """`engine` divided into what goes to HFLM, to `simple_evaluate` and to the task manager.
 
@@ -67,7 +84,7 @@ def parts(engine: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[
     evaluate, model = keys_of_evaluate(), keys_of_model()
     for key in engine:
         _refuse_taken(key)
-        if key not in (*evaluate, *model, *OF_MANAGER):
+        if key not in (*evaluate, *model, *OF_MANAGER, *OF_API):
             raise unknown("key of lm-eval", key, (*evaluate, *model, *OF_MANAGER), where="engine")
     for_manager = {k: v for k, v in engine.items() if k in OF_MANAGER}
     for_evaluate = {k: v for k, v in engine.items() if k in evaluate and k not in OF_MANAGER}
@@ -121,6 +138,48 @@ def of_model(spec: EvalSpec, source: Source, device: str | None) -> dict[str, An
     return {k: v for k, v in given.items() if v is not None} | for_model
 
 
+def of_endpoint(
+    spec: EvalSpec, model: str | None, *, known: bool, context: int | None = None
+) -> tuple[str, dict[str, Any]]:
+    """lm-eval's name of the model that asks a server, and its arguments, as JSON holds them.
+
+    Args:
+        spec: resolved.
+        model: the name under which the server knows it.
+        known: whether its tokenizer is known here.
+        context: the longest prompt and answer that the server takes; None: 2048, as lm-eval has it.
+
+    Raises:
+        RequestError: a key of `engine` that is for a model loaded here.
+    """
+    for_model, _, _ = parts(spec.engine)
+    for key in for_model:
+        if key not in OF_API:
+            message = f"`{key}` is for a model that is loaded here, and the server has loaded its own"
+            raise RequestError(message, where=f"engine.{key}", way_out="leave it out, or leave `endpoint` out")
+    chat = not known and spec.apply_chat_template is not False
+    kind = "local-chat-completions" if chat else "local-completions"
+    given = {
+        "model": model,
+        "base_url": f"{spec.endpoint}/{'chat/' if chat else ''}completions",
+        "num_concurrent": CONCURRENT if spec.batch_size == "auto" else spec.batch_size,
+        "max_retries": RETRIES,
+        "seed": spec.seed,
+        **({"max_length": context} if context else {}),
+    }
+    return kind, given | for_model
+
+
+def of_any(spec: EvalSpec, source: Source | None, device: str | None) -> tuple[str, dict[str, Any]]:
+    """lm-eval's name of the model of a spec, loaded here or behind a server, and its arguments."""
+    if not spec.endpoint:
+        assert source is not None
+        return "hf", of_model(spec, source, device)
+    kind, given = of_endpoint(spec, spec.endpoint_model, known=source is not None)
+    known = {"tokenizer": source.tokenizer, "tokenizer_backend": "huggingface"} if source else {}
+    return kind, {k: v for k, v in given.items() if v is not None} | known
+
+
 def spread(spec: EvalSpec) -> bool:
     """Whether the layers of one model are spread over the leased GPUs."""
     return isinstance(spec.gpus, int) and spec.gpus > 1 and "parallelize" not in spec.engine
@@ -144,7 +203,9 @@ def of_evaluate(spec: EvalSpec, chat: bool) -> dict[str, Any]:
     return {k: v for k, v in given.items() if v is not None} | seeds | for_evaluate
 
 
-def command_file(model: dict[str, Any], evaluate: dict[str, Any], manager: dict[str, Any], tasks: list[str]) -> str:
+def command_file(
+    model: dict[str, Any], evaluate: dict[str, Any], manager: dict[str, Any], tasks: list[str], kind: str = "hf"
+) -> str:
     """The text of a file with which `lm_eval run --config FILE` does the same without us."""
     import yaml
 
@@ -153,7 +214,7 @@ def command_file(model: dict[str, Any], evaluate: dict[str, Any], manager: dict[
     named = (*names, "max_batch_size", "samples", "system_instruction", "predict_only", "confirm_run_unsafe_code")
     model_arguments = {k: v for k, v in model.items() if k not in ("batch_size", "device")}
     document = {
-        "model": "hf",
+        "model": kind,
         "model_args": model_arguments,
         "tasks": tasks,
         **{k: evaluate[k] for k in named if k in evaluate},

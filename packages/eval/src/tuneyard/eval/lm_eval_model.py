@@ -72,6 +72,8 @@ def load(
     """
     if spec.lm is not None:
         return own(spec, spec.lm), bool(spec.apply_chat_template)
+    if spec.endpoint:
+        return _behind_server(spec, source, training, warn, notes)
     assert source is not None
     models.require_quantization(spec)
     given = arguments.of_model(spec, source, models.device(spec))
@@ -89,6 +91,23 @@ def load(
     if encoding.add_bos_token is not None:
         given["add_bos_token"] = encoding.add_bos_token
     return _hflm(spec, {**given, "tokenizer": encoding.tokenizer}), encoding.chat
+
+
+def _behind_server(
+    spec: EvalSpec, source: Source | None, training: Fingerprint | None, warn: Callable[[str], None], notes: list[str]
+) -> tuple[LM, bool]:
+    from tuneyard.eval import endpoint, lm_eval_endpoint
+
+    server = endpoint.connect(spec)
+    notes.append(f"asked through the server {server.url}, which calls the model {server.model!r}")
+    encoding = endpoint.encoding_for(spec, source, training)
+    if encoding is None:
+        notes.append("the model behind the server is not known here: it is sent text, which it encodes itself")
+    else:
+        notes += [*encoding.notes, "the server is sent ids, which the tokenizer here made"]
+        for warning in encoding.warnings:
+            warn(warning)
+    return lm_eval_endpoint.load(spec, server, encoding)
 
 
 def _hflm(spec: EvalSpec, given: dict[str, Any]) -> LM:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -37,9 +38,9 @@ SHOWN = 3
 def run(job: Job) -> None:
     """Evaluate a run's model on lm-eval's tasks; leave metrics, samples, evaluation.json and lm-eval's own files."""
     spec: EvalSpec = job.spec
-    source = models.source_of(spec.model, spec.adapter) if spec.lm is None else None
+    source = source_of(spec)
     trained = models.trained_by(source, job.folder.path.parent) if source else None
-    if source is not None:
+    if source is not None and not spec.endpoint:
         models.refuse_unusable(source, trained)
     raw = raw_folder(job)
     with job.timed("tasks"):
@@ -48,14 +49,30 @@ def run(job: Job) -> None:
     with job.timed("load"):
         lm, chat = lm_eval_model.load(spec, source, models.fingerprint_of_training(trained), job.warn, notes)
     job.describe_environment()
-    if source is not None:
+    if spec.lm is None:
         leave_command(job, source, asked, chat, notes)
-    with job.timed("evaluate"):
+    with job.timed("evaluate"), endpoint_errors(job):
         recording = recorded(job, lm, raw)
         results = evaluate(spec, asked, recording, chat)
     notes += notes_of(job, recording)
     with job.timed("save"):
         leave(job, "lm-eval", save(job, results, raw, chat), notes)
+
+
+def source_of(spec: EvalSpec) -> Source | None:
+    """The model whose tokens, and without a server whose weights, are read; None where none is known here."""
+    if spec.lm is not None or (spec.endpoint and spec.model is None):
+        return None
+    return models.source_of(spec.model, spec.adapter)
+
+
+def endpoint_errors(job: Job) -> AbstractContextManager[None]:
+    """Where a server is asked: what its failures are turned into."""
+    if not job.spec.endpoint:
+        return nullcontext()
+    from tuneyard.eval import lm_eval_endpoint
+
+    return lm_eval_endpoint.explained(job.spec, job.folder.id)
 
 
 def recorded(job: Job, lm: LM, raw: Path) -> RecordingLM:
@@ -118,13 +135,13 @@ def notes_of(job: Job, lm: RecordingLM) -> list[str]:
     return notes
 
 
-def leave_command(job: Job, source: Source, asked: Asked, chat: bool, notes: list[str]) -> None:
+def leave_command(job: Job, source: Source | None, asked: Asked, chat: bool, notes: list[str]) -> None:
     """artifacts/lm_eval.yaml: `lm_eval run --config` does the same with it, without us, as far as the notes allow."""
     spec: EvalSpec = job.spec
     said = [*notes, *([f"here in {spec.quantization_bit} bit; lm-eval cannot"] if spec.quantization_bit else [])]
     _, _, for_manager = arguments.parts(spec.engine)
-    model = arguments.of_model(spec, source, models.device(spec))
-    text = arguments.command_file(model, arguments.of_evaluate(spec, chat), for_manager, asked.named)
+    kind, model = arguments.of_any(spec, source, None if spec.endpoint else models.device(spec))
+    text = arguments.command_file(model, arguments.of_evaluate(spec, chat), for_manager, asked.named, kind)
     path = job.folder.artifacts / arguments.FILE_NAME
     write_atomically(path, "".join(f"# {note}\n" for note in said) + text)
     job.artifact("lm_eval_yaml", path)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 from lm_eval.api.model import LM, CacheHook, hash_args
 
 from tuneyard.core.files import append_line, explain_os_error, read_json_lines
+from tuneyard.eval.samples import prompt_text
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -170,7 +171,7 @@ class RecordingLM(LM):
         count.came += 1
         self.responses.add(hash_args(kind, arguments), answer)
         if kind == "generate_until":
-            self._show(arguments[0], str(answer))
+            self._show(prompt_text(arguments[0]), str(answer))
         size = getattr(self.inner, "batch_size", 1)
         if self.responses.waiting >= (size if isinstance(size, int) else 1):
             self.responses.write()

@@ -48,12 +48,17 @@ def _sample(task: str, logged: list[dict[str, Any]]) -> Sample:
         task=task,
         id=str(first["doc_id"]),
         document_sha256=first["doc_hash"],
-        prompt=str(first["arguments"][0][0]),
+        prompt=prompt_text(first["arguments"][0][0]),
         response=response_of(first),
         target=_text(first["target"]),
         answers={row["filter"]: _text(_alone(row["filtered_resps"])) for row in logged},
         scores={row["filter"]: scores_of(row) for row in logged},
     )
+
+
+def prompt_text(argument: Any) -> str:
+    """What the model was given; a conversation for a server, which lm-eval wraps in a tuple of one, as its JSON."""
+    return str(argument[0] if isinstance(argument, tuple) else argument)
 
 
 def response_of(row: dict[str, Any]) -> str:

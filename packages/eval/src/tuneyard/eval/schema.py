@@ -32,9 +32,9 @@ def lm_eval_keys() -> dict[str, dict[str, Any]]:
     from lm_eval.models.huggingface import HFLM
 
     taken = {*lm_eval_arguments.OWNED, *lm_eval_arguments.OURS}
-    others = {**lm_eval_arguments.HANDED_ON, **lm_eval_arguments.OF_MANAGER}
+    others = {**lm_eval_arguments.OF_API, **lm_eval_arguments.HANDED_ON, **lm_eval_arguments.OF_MANAGER}
     handed_on = {name: _entry(kind, None, help_) for name, (kind, help_) in others.items()}
-    keys = {**_keys(HFLM.__init__), **_keys(simple_evaluate), **handed_on}
+    keys = {**handed_on, **_keys(HFLM.__init__), **_keys(simple_evaluate)}
     return {name: {**entry, "library": "lm-eval"} for name, entry in keys.items() if name not in taken}
 
 
