@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from tuneyard.core.signatures.signature import Signature
 
@@ -19,10 +19,10 @@ MARKS = (
     "xception",
     "ailed",
     "annot ",
-    "o space left",
+    "No space left",
     "illed",
     "Interrupt",
-    "egmentation fault",
+    "Segmentation fault",
     "multiple versions",
     "vllm==0.",
     "context length",
@@ -31,25 +31,42 @@ MARKS = (
     ": nan",
     ": 'nan",
 )
-"""A line without any of these is read only where it stands right after one that has: most of a large log is not."""
+"""A line without any of these is read only where it stands right after one that has: most of a large log is not.
+
+Their first letters are rare ones where there was a choice, which makes the search for them faster.
+"""
+
+SILENT_MARKS = ("multiple versions", "vllm==0.", "context length", "chat template", ": nan", ": 'nan")
+"""Those of the marks that count in a warning too."""
 
 NEAR = 8
-"""So many lines after a marked one are read as well: messages go on over several lines."""
+"""So many lines after a marked one, warnings aside, are read as well: messages go on over several lines."""
 
-WORK_MARKS = ("%|", "loss': ", '" 200', "throughput", " metrics *****", "train_runtime", "|Tasks", "startup complete")
+WORK_MARKS = (
+    "%|",
+    "'loss': ",
+    "'eval_loss': ",
+    '" 200 ',
+    "Avg prompt",
+    "***** ",
+    "'train_samples",
+    "|Tasks",
+    "Application startup",
+)
 """Every line of WORK has one of these."""
 
 WORK = re.compile(
-    r"\d%\|.*\[\d+:\d\d|[{, ]'(?:eval_)?loss': '?\d|\"POST [^\"]*\" 200|Avg prompt throughput|"
-    r"\*{5} \w+ metrics \*{5}|train_runtime|\|Tasks +\||Application startup complete"
+    r"\d%\|.*\[\d+:\d\d|[{, ]'(?:eval_)?loss': '?\d|\"POST [^\"]*\" 200 |Avg prompt throughput|"
+    r"\*{5} \w+ metrics \*{5}|'train_samples_per_second'|\|Tasks +\||Application startup complete"
 )
 """Lines that a run at work prints."""
 
 SURVIVED_AFTER = 20
 """After so many of them, whatever stood before did not end the run."""
 
-_FINISHED = re.compile(r"\*{5} \w+ metrics \*{5}|train_runtime|\|Tasks +\||Application startup complete")
+_FINISHED = re.compile(r"\*{5} \w+ metrics \*{5}|'train_samples_per_second'|\|Tasks +\||Application startup complete")
 _MARKED = re.compile("|".join(map(re.escape, MARKS)))
+_SILENT = re.compile("|".join(map(re.escape, SILENT_MARKS)))
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
 
 # What loggers, launchers and progress bars put before the text of a line.
@@ -72,7 +89,7 @@ _REPORT = re.compile(
     r"Engine core initialization failed|Engine process failed to start|EngineCore encountered an issue|"
     r"WorkerProc initialization failed|Worker failed with error|DataLoader worker \(pid\(s\)|BrokenProcessPool|"
     r"ProcessExitedException|ProcessRaisedException|RayTaskError|InductorError|BackendCompilerFailed|"
-    r"abruptly died during map|because of the following error|Are this object's requirements defined"
+    r"RuntimeError: cancelled$|abruptly died during map|because of the following error|Are this object's requirements defined"
 )
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
 _IGNORED = re.compile(r"^Exception ignored in|Error in atexit\._run_exitfuncs")
@@ -127,14 +144,19 @@ class _Reader:
 
     def read(self, number: int, raw: str) -> None:
         """Take in one line."""
-        line = _ANSI.sub("", raw) if "\x1b" in raw else raw
+        line = _plain(raw)
         if WORK.search(line):
             self._worked(line)
-        if _MARKED.search(line):
-            self.near = NEAR + 1
-        if self.near:
-            self.near -= 1
-            self._marked(number, line)
+        marked, near = _MARKED.search(line) is not None, self.near > 0
+        self.near -= near
+        if not (marked or near):
+            return
+        head, text = _parted(line)
+        if marked and _SILENT.search(line):
+            self._silent(Event(number, text or line.strip(), None), line)
+        if not _quiet(head, text):
+            self.near = NEAR if marked else self.near
+            self._spoken(number, head, text, line)
 
     def _worked(self, line: str) -> None:
         self.work += SURVIVED_AFTER if _FINISHED.search(line) else 1
@@ -144,14 +166,10 @@ class _Reader:
             self.events.clear()
             self.last.clear()
 
-    def _marked(self, number: int, line: str) -> None:
-        prefix = _PREFIX.match(line)
-        head, text = (line[: prefix.end()], line[prefix.end() :].rstrip()) if prefix else ("", line)
+    def _silent(self, event: Event, line: str) -> None:
         for known in self.silent:
             if known.id not in self.spoilt and known.pattern.search(line):
-                self.spoilt[known.id] = Event(number, text or line.strip(), known)
-        if not _quiet(head, text):
-            self._spoken(number, head, text, line)
+                self.spoilt[known.id] = replace(event, signature=known)
 
     def _spoken(self, number: int, head: str, text: str, line: str) -> None:
         process = _process(head)
@@ -177,6 +195,23 @@ class _Reader:
             self.last[event.process] = event
         self.events.append(event)
         self.work = 0
+
+
+def matters(line: str) -> tuple[bool, bool]:
+    """Of a line that has one of MARKS: whether it can matter, and whether the lines NEAR it can."""
+    loud = not _quiet(*_parted(_plain(line)))
+    return loud or _SILENT.search(line) is not None, loud
+
+
+def _plain(line: str) -> str:
+    return _ANSI.sub("", line) if "\x1b" in line else line
+
+
+def _parted(line: str) -> tuple[str, str]:
+    """What stands before the text of a line, and the text."""
+    prefix = _PREFIX.match(line)
+    place = prefix.end() if prefix else 0
+    return line[:place], line[place:].rstrip()
 
 
 def _quiet(head: str, text: str) -> bool:

@@ -48,7 +48,7 @@ SIGNATURES = (
     ),
     signature(
         "not-a-number",
-        r"loss['\"]?\s*[:=]\s*['\"]?nan\b|['\"]loss['\"]: ['\"]?0(?:\.0+)?['\"]?, ['\"]grad_norm['\"]: ['\"]?nan",
+        r"loss['\"]?: ['\"]?nan\b|['\"]loss['\"]: ['\"]?0(?:\.0+)?['\"]?, ['\"]grad_norm['\"]: ['\"]?nan",
         cause="the loss became NaN",
         way_out="lower the learning rate, add warm-up, or use bf16 in place of fp16",
         thread="hiyouga/LlamaFactory/issues/5627",
