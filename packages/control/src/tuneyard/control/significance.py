@@ -105,3 +105,73 @@ def _divided(number: int, exponent: int) -> float:
     """number / 2**exponent for whole numbers of any size."""
     shift = max(0, number.bit_length() - 64)
     return math.ldexp(number >> shift, shift - exponent)
+
+
+GRID_RESAMPLES = 2000
+"""Resamples of a grid of seeds and documents."""
+
+
+def bootstrap_grid(
+    grid: Sequence[Sequence[float]],
+    *,
+    minus: Sequence[Sequence[float]] | None = None,
+    resamples: int = GRID_RESAMPLES,
+    seed: int = 0,
+) -> list[float]:
+    """Means of resamples of a grid, sorted: rows (trainings that differ in their seed) and documents are both drawn.
+
+    Args:
+        grid: one row per training, one column per document, the same documents in every row; at least one of each.
+        minus: a second grid over the same documents, whose mean is taken off; its rows are drawn for themselves.
+        resamples: how many, fewer where there are very many documents, though never under 500.
+        seed: same data and seed give the same means.
+    """
+    generator = random.Random(seed)
+    n = len(grid[0])
+    patterns = Counter(zip(*grid, *(minus or ()), strict=True))
+    columns, weights = list(patterns), list(patterns.values())
+    rows, others = len(grid), len(minus or ())
+    resamples = min(resamples, max(500, MOST_DRAWS // n))
+    means = []
+    for _ in range(resamples):
+        drawn = generator.choices(range(rows), k=rows)
+        taken = [rows + place for place in generator.choices(range(others), k=others)] if others else []
+        values = [_mean_of(column, drawn) - _mean_of(column, taken) for column in columns]
+        means.append(math.fsum(generator.choices(values, weights, k=n)) / n)
+    means.sort()
+    return means
+
+
+def _mean_of(column: Sequence[float], places: Sequence[int]) -> float:
+    return sum(column[place] for place in places) / len(places) if places else 0.0
+
+
+def sign_flip_p(differences: Sequence[float], *, flips: int = RESAMPLES, seed: int = 0) -> float:
+    """Two-sided p of the paired randomisation test: how often a mean as far from 0 comes of signs tossed by a coin.
+
+    Args:
+        differences: one per document; at least one.
+        flips: tosses of all signs. The least p is 1 / (flips + 1).
+        seed: same data and seed give the same p.
+    """
+    generator = random.Random(seed)
+    sizes = Counter(round(abs(difference), 12) for difference in differences if difference)
+    observed = abs(math.fsum(differences)) - 1e-9
+    if not sizes:
+        return 1.0
+    flips = min(flips, max(1000, MOST_DRAWS // len(sizes)))
+    as_far = 0
+    for _ in range(flips):
+        total = sum(size * (2 * generator.getrandbits(m).bit_count() - m) for size, m in sizes.items())
+        as_far += abs(total) >= observed
+    return (as_far + 1) / (flips + 1)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p values corrected for being several, by Holm's step-down method, in the order they were given."""
+    order = sorted(range(len(ps)), key=ps.__getitem__)
+    corrected, highest = [0.0] * len(ps), 0.0
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, ps[place] * (len(ps) - rank)))
+        corrected[place] = highest
+    return corrected

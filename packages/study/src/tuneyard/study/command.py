@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "status": ("status", "how far it is"),
     "resume": ("run", "as run, and try again what failed or was cancelled"),
     "cancel": ("cancel", "start nothing more and end what runs"),
+    "report": ("report", "write report.html, report.md, results.csv and results.parquet"),
     "one": ("one", "train or evaluate one run here, as a task of a batch array does"),
 }
 """Word -> the module of tuneyard.study.commands that has it, and what it does."""

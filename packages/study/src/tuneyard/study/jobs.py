@@ -118,7 +118,7 @@ def evaluation_specs(study: Study) -> dict[str, dict[str, Any]]:
 def _spec(study: Study, plan: EvaluationPlan, tasks: list[dict[str, Any]], stage: str) -> dict[str, Any]:
     given = {name: getattr(plan, name) for name in _FIELDS}
     if stage == "inspect":
-        given.pop("num_fewshot"), given.pop("data")
+        given |= {"num_fewshot": None, "data": None}  # for lm-eval alone
     spec = {name: value for name, value in given.items() if value not in (None, {}, False)}
     return {"kind": "eval", "name": study.slug, **spec, "tasks": tasks}
 
