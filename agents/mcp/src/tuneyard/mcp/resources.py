@@ -4,6 +4,7 @@
     tuneyard://runs/ID/spec           the resolved spec
     tuneyard://runs/ID/result         what came of the latest attempt
     tuneyard://runs/ID/log            the end of its stderr
+    tuneyard://servers                the servers that run: where they answer, and to which names
     tuneyard://agents-md              AGENTS.md
     tuneyard://docs/PAGE              docs/PAGE.md
 
@@ -24,6 +25,7 @@ from mcp_types import Resource, ResourceTemplate, TextResourceContents
 from tuneyard.control.log_views import tail
 from tuneyard.control.notes import NOTES, notes_file
 from tuneyard.control.paths import inside
+from tuneyard.control.served import known, running
 from tuneyard.control.summary import describe
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, unknown
@@ -53,7 +55,13 @@ def listed(workspace: Workspace) -> list[Resource]:
     pages = sorted(path.stem for path in (workspace.path / "docs").glob("*.md"))
     docs = [_listed(f"tuneyard://docs/{page}", f"docs/{page}.md", "A page of the documentation") for page in pages]
     notes = _listed("tuneyard://agents-md", NOTES, "Notes for coding agents: current tasks, recent changes")
-    return [notes, *docs] if notes_file(workspace).exists() else docs
+    servers = Resource(
+        uri="tuneyard://servers",
+        name="servers",
+        description="The servers that run here: run id, state, base URL and the names of their models",
+        mime_type=_JSON,
+    )
+    return [*([notes] if notes_file(workspace).exists() else []), servers, *docs]
 
 
 def _listed(address: str, name: str, description: str) -> Resource:
@@ -99,6 +107,8 @@ def look(workspace: Workspace, address: str) -> Any:
         if path[:1] == ["runs"] and len(path) > 1:
             status = find_run(workspace.runs, path[1]).status()
             return status.state, status.attempt
+        if path == ["servers"]:
+            return [(each["id"], each["state"], each["url"]) for each in known(workspace)]
         file = _page(workspace, path[1]) if path[:1] == ["docs"] and len(path) == 2 else notes_file(workspace)
         info = file.stat()
     except (RequestError, OSError):
@@ -108,6 +118,8 @@ def look(workspace: Workspace, address: str) -> Any:
 
 def _read(workspace: Workspace, path: list[str]) -> tuple[str, str]:
     match path:
+        case ["servers"]:
+            return _JSON, _as_json(running(workspace))
         case ["agents-md"]:
             return _MARKDOWN, _text(notes_file(workspace))
         case ["docs", page]:

@@ -46,11 +46,11 @@ from tuneyard.mcp.tools import TOOLS
 from tuneyard.mcp.watching import Watch
 
 INSTRUCTIONS = (
-    "tuneyard fine-tunes and evaluates language models. Runs go on when this conversation ends: start one with train "
-    "or evaluate, which return at once, then ask run_status (wait_seconds spares asking again) and run_logs. describe "
-    "tells what can be asked for, so nothing has to be guessed; dry_run shows what would be done. Only files inside "
-    "the workspace are read or run. When you have changed code, call record_recent_changes, and set_current_tasks when "
-    "the tasks changed: AGENTS.md is how whoever comes next knows."
+    "tuneyard fine-tunes, evaluates and serves language models. Runs go on when this conversation ends: start one with "
+    "train, evaluate or serve, which return at once, then ask run_status (wait_seconds spares asking again) and "
+    "run_logs. describe tells what can be asked for, so nothing has to be guessed; dry_run shows what would be done. "
+    "Only files inside the workspace are read or run. When you have changed code, call record_recent_changes, and "
+    "set_current_tasks when the tasks changed: AGENTS.md is how whoever comes next knows."
 )
 
 _FOR_AN_HOUR = CacheHint(ttl_ms=3_600_000, scope="public")

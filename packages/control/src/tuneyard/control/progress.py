@@ -160,6 +160,8 @@ def phase_text(status: RunStatus, waits: str | None, *, since: bool = True) -> s
     """A state in words: what is being done, or waited for, and since when."""
     words = {"queued": "starting", "preparing": "preparing the data", "waiting": "waiting for a device"}
     text = f"waiting for {waits}" if waits else words.get(status.state, status.state)
+    if status.state == "queued" and status.reason:
+        text = f"queued: {status.reason}"
     if not since or status.phase_since is None or status.ended:
         return text
     seconds = int(max(0.0, time.time() - status.phase_since))
@@ -189,7 +191,7 @@ def ready_text(event: dict[str, Any]) -> str:
         return f"ready: {event['url']}"
     asked = {"messages": [{"role": "user", "content": "Hello"}]} if event.get("chat", True) else {"prompt": "Hello"}
     path = "chat/completions" if event.get("chat", True) else "completions"
-    key = ' -H "Authorization: Bearer $TUNEYARD_API_KEY"' if event.get("key") else ""
+    key = ' --oauth2-bearer "$TUNEYARD_API_KEY"' if event.get("key") else ""
     data = shlex.quote(json.dumps({"model": names[-1], **asked}, ensure_ascii=False))
     curl = f"curl {event['url']}/{path} -H 'Content-Type: application/json'{key} -d {data}"
     return "\n".join([f"ready: {event['url']}", *(f"  model {name}" for name in names), f"  {curl}"])

@@ -12,7 +12,10 @@ from typing import Any
 
 from tuneyard.control import models
 from tuneyard.control.hub import Hub
+from tuneyard.control.index import listing
 from tuneyard.control.serving import KEY_VARIABLE, LORA_RANKS, rank_of, served_url
+from tuneyard.control.starting import UNFINISHED
+from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, RunError, TuneyardError
 from tuneyard.core.files import read_json
 from tuneyard.core.fingerprint import CONVERSATION, TEXT, Fingerprint, first_difference
@@ -160,6 +163,33 @@ class Served:
             known = ", ".join(names) or "none"
             raise RequestError(f"{self.run.id} has no adapter {name!r}", way_out=f"its adapters: {known}")
         self.ask("/unload_lora_adapter", {"lora_name": name})
+
+
+def known(workspace: Workspace) -> list[dict[str, Any]]:
+    """Every server that has not ended, as the files tell: id, state, and url, which is null until it is ready."""
+    rows, _ = listing(workspace.runs, "serve", UNFINISHED)
+    return [{"id": row[0], "state": row[2], "url": _url(RunFolder(workspace.runs / row[0]))} for row in rows]
+
+
+def _url(run: RunFolder) -> str | None:
+    try:
+        return served_url(run)
+    except RequestError:
+        return None
+
+
+def running(workspace: Workspace) -> list[dict[str, Any]]:
+    """The same with the names that each answers to now, asked of it; null, with `problem`, where it does not answer."""
+    return [{**each, **_names_of(workspace, each)} for each in known(workspace)]
+
+
+def _names_of(workspace: Workspace, each: dict[str, Any]) -> dict[str, Any]:
+    if each["url"] is None:
+        return {"names": None}
+    try:
+        return {"names": Served(RunFolder(workspace.runs / each["id"]), each["url"]).names()}
+    except TuneyardError as error:
+        return {"names": None, "problem": error.message}
 
 
 def check_rank(engine: Mapping[str, Any], rank: int, run_id: str) -> None:

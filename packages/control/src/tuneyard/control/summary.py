@@ -33,6 +33,7 @@ def describe(run: RunFolder) -> dict[str, Any]:
         "spec": spec,
         "waiting_for": waiting_for(attempt) if attempt and status.state == "waiting" else None,
         "progress": last_event(attempt, "progress") if attempt else None,
+        "serves": last_event(attempt, "ready") if attempt and not status.ended else None,
         "result": result,
         "artifacts": {a["name"]: str(run.path / a["path"]) for a in (result or {}).get("artifacts", [])},
         "logs": {"stdout": str(attempt.stdout), "stderr": str(attempt.stderr)} if attempt else None,
@@ -82,7 +83,7 @@ def next_commands(run: RunFolder, status: RunStatus, spec: dict[str, Any]) -> li
         return [f"{YARD} logs {run.id}", f"{YARD} resume {run.id}"]
     if status.state == "unknown":
         return [f"{YARD} logs {run.id}"]
-    return [f"{YARD} logs {run.id} -f", f"{YARD} cancel {run.id}"]
+    return [f"{YARD} logs {run.id} -f", f"{YARD} {'serve stop' if run.kind == 'serve' else 'cancel'} {run.id}"]
 
 
 def _gives_text(spec: dict[str, Any]) -> bool:
@@ -218,8 +219,12 @@ def spec_lines(kind: str, spec: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("dataset", ", ".join(names)))
         engine = spec.get("engine", {})
         lines.append(("method", f"{engine.get('stage', 'sft')}, {engine.get('finetuning_type', 'lora')}"))
-    else:
+    elif kind == "eval":
         lines.append(("tasks", ", ".join(t.get("task", "?") for t in spec.get("tasks", []))))
+    elif kind == "generate":
+        lines.append(("dataset", _dataset_text(spec.get("dataset") or {})))
+    if spec.get("adapters"):
+        lines.append(("adapters", ", ".join(spec["adapters"])))
     if spec.get("gpus") is not None:
         lines.append(("gpus", str(spec["gpus"])))
     return lines

@@ -9,6 +9,7 @@ from pydantic import Field
 from tuneyard.control import launch
 from tuneyard.control.run import resume_variables
 from tuneyard.control.workspace import Workspace
+from tuneyard.core.errors import RequestError
 from tuneyard.core.run_folder import find_run
 from tuneyard.mcp.answers import Answer, Arguments, call_text
 from tuneyard.mcp.tool import Call, in_thread
@@ -24,6 +25,10 @@ class CancelArguments(ChangeArguments):
 
 
 class ResumeArguments(ChangeArguments):
+    pass
+
+
+class ServeStopArguments(ChangeArguments):
     pass
 
 
@@ -47,6 +52,13 @@ async def run_cancel(call: Call, asked: CancelArguments) -> ChangeAnswer:
     return await in_thread(_cancel, call.workspace, asked.run_id)
 
 
+async def serve_stop(call: Call, asked: ServeStopArguments) -> ChangeAnswer:
+    """End a server, which gives its device back. Needs the whole run id, and refuses runs that serve nothing. Requests
+    that it is answering are broken off.
+    """
+    return await in_thread(_stop, call.workspace, asked.run_id)
+
+
 async def run_resume(call: Call, asked: ResumeArguments) -> ChangeAnswer:
     """Start a run again that failed, was cancelled or was lost: its next attempt goes on from the last checkpoint, with
     everything of the earlier attempts kept. Needs the whole run id. Refused for a run that succeeded or still runs.
@@ -62,6 +74,13 @@ def _cancel(workspace: Workspace, name: str) -> ChangeAnswer:
     told = "what still runs is being killed" if again else "it was asked to end"
     waiting = call_text("run_status", run_id=run.id, wait_seconds=50, wait_for="end")
     return ChangeAnswer(id=run.id, state=run.status().state, told=told, next=[waiting])
+
+
+def _stop(workspace: Workspace, name: str) -> ChangeAnswer:
+    run = find_run(workspace.runs, name, exact=True)
+    if run.kind != "serve":
+        raise RequestError(f"{run.id} serves nothing: it is a run of kind {run.kind}", way_out="run_cancel ends it")
+    return _cancel(workspace, name)
 
 
 def _resume(workspace: Workspace, name: str) -> ChangeAnswer:

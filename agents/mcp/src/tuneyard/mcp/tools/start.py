@@ -1,4 +1,4 @@
-"""Starting trainings and evaluations, or showing what they would do."""
+"""Starting trainings, evaluations and servers, or showing what they would do."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tuneyard.mcp.answers import Answer, Arguments, call_text, lines
 from tuneyard.mcp.tool import Call, in_thread
 
 MOST_MODELS = 8
+MOST_ADAPTERS = 64
 
 
 class StartArguments(Arguments):
@@ -47,6 +48,15 @@ class EvaluateArguments(StartArguments):
     """gsm8k, arithmetic, any task of lm-eval, a task file or folder, Inspect's file.py@task or inspect_evals/name."""
     limit: int | None = Field(default=None, ge=1)
     """Documents per task. Default: all."""
+
+
+class ServeArguments(StartArguments):
+    model: str | None = Field(default=None, max_length=4096)
+    """What to serve: a run id, folder, hub id or builtin:tiny. Default: the newest that was trained."""
+    adapters: list[str] = Field(default_factory=list, max_length=MOST_ADAPTERS)
+    """Adapters (LoRA) of that base to serve beside it, by run id or folder; requests ask for one by that name."""
+    port: int | None = Field(default=None, ge=0, le=65535)
+    """Port on this machine. Default: 8000; 0 takes a free one."""
 
 
 class StartedRun(BaseModel):
@@ -101,6 +111,21 @@ async def evaluate(call: Call, asked: EvaluateArguments) -> StartAnswer:
     return await _start(call, "eval", asked, chosen)
 
 
+async def serve(call: Call, asked: ServeArguments) -> StartAnswer:
+    """Start an OpenAI-compatible server by vLLM, on this machine alone, and return at once with its run id. It takes a
+    device until serve_stop ends it; run_status(wait_for="ready") tells its URL once it has answered a first request.
+    Evaluations and generations reach it with endpoint="run:ID". Files outside the workspace are refused.
+    """
+    fields = {
+        "model": _reference(asked.model) if asked.model else None,
+        "adapters": [_reference(adapter) for adapter in asked.adapters],
+        "port": asked.port,
+    }
+    given = {name: value for name, value in fields.items() if value not in (None, [])}
+    request = await in_thread(_request, call.workspace, "serve", asked, given)
+    return await _start(call, "serve", asked, [request])
+
+
 async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Request]) -> StartAnswer:
     await call.report(0, len(requests), "resolving; the first time asks the library what it accepts")
     for request in requests:
@@ -111,7 +136,7 @@ async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Re
     for number, request in enumerate(requests):
         started.append(await in_thread(start_once, call.workspace, request, kind, again=asked.again))
         await call.report(number + 1, len(requests), f"{started[-1].run.id} is started")
-    return _told(started)
+    return _told(started, kind)
 
 
 def _dry_run(workspace: Workspace, request: Request, kind: str, asked: StartArguments) -> StartAnswer:
@@ -120,17 +145,19 @@ def _dry_run(workspace: Workspace, request: Request, kind: str, asked: StartArgu
     spec = resolved.spec.model_dump(mode="json")
     if asked.detailed:
         return StartAnswer(plan=_main_points(spec), spec=spec, library=library, notes=resolved.notes)
-    tool = "train" if kind == "train" else "evaluate"
+    tool = "evaluate" if kind == "eval" else kind
     given = {**asked.model_dump(exclude_defaults=True), "response_format": "detailed"}
     return StartAnswer(plan=_main_points(spec), notes=resolved.notes, next=[call_text(tool, **given)])
 
 
-def _told(started: list[Started]) -> StartAnswer:
+def _told(started: list[Started], kind: str) -> StartAnswer:
     runs = [StartedRun(id=s.run.id, state=s.run.status().state, existing=s.existing) for s in started]
     notes = list(dict.fromkeys(note for s in started for note in s.notes))
     if any(run.existing for run in runs):
         notes.append("again=true starts the same once more")
-    return StartAnswer(runs=runs, notes=notes, next=[call_text("run_status", run_id=runs[0].id, wait_seconds=50)])
+    ready = {"wait_for": "ready"} if kind == "serve" else {}
+    waiting = call_text("run_status", run_id=runs[0].id, wait_seconds=50, **ready)
+    return StartAnswer(runs=runs, notes=notes, next=[waiting])
 
 
 def _request(workspace: Workspace, kind: str, asked: StartArguments, fields: dict[str, Any]) -> Request:

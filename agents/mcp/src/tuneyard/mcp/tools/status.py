@@ -25,8 +25,8 @@ class RunStatusArguments(Arguments):
     """Id of the run, or a beginning that no other run has."""
     wait_seconds: float = Field(default=0, ge=0, le=LONGEST_WAIT)
     """Wait up to so many seconds for a change, telling of progress meanwhile. Default: answer at once."""
-    wait_for: Literal["change", "end"] = "change"
-    """What ends the wait: another state or attempt, or the end of the run."""
+    wait_for: Literal["change", "ready", "end"] = "change"
+    """What ends the wait: another state or attempt, a server's first answer, or the end of the run."""
 
 
 class Plain(BaseModel):
@@ -56,6 +56,17 @@ class Trouble(Plain):
     """The last lines of its stderr."""
 
 
+class Serves(Plain):
+    """A server that answers."""
+
+    url: str
+    """Base URL of its OpenAI-style interface."""
+    models: list[str]
+    """Names under which requests ask for the model and its adapters."""
+    key: bool
+    """Whether requests must carry the API key that it was started with."""
+
+
 class RunStatusAnswer(Answer):
     id: str
     state: str
@@ -70,6 +81,8 @@ class RunStatusAnswer(Answer):
     """Who has the device that it waits for."""
     progress: dict[str, Any] | None = None
     """step, total, phase, loss, learning_rate, epoch, eta (seconds still to go), tokens_per_second: what is known."""
+    serves: Serves | None = None
+    """Where a server answers, once it does."""
     metrics: dict[str, Measured] = Field(default_factory=dict)
     """Of the result; while the run goes on, what was measured last."""
     seconds: float | None = None
@@ -93,6 +106,7 @@ class RunStatusAnswer(Answer):
             first,
             f"waiting for {self.waiting_for}" if self.waiting_for else None,
             f"progress: {progress_text(self.progress)}" if self.progress else None,
+            f"serves {', '.join(self.serves.models)} at {self.serves.url}" if self.serves else None,
             *(f"{name} = {metric_text(m.model_dump())}" for name, m in self.metrics.items()),
             _failure_text(self.failure),
             f"artifacts: {', '.join(self.artifacts)}" if self.artifacts else None,
@@ -115,7 +129,7 @@ async def _wait(call: Call, run: RunFolder, asked: RunStatusArguments) -> bool:
     deadline = time.monotonic() + asked.wait_seconds
     begin = status = await in_thread(run.status)
     told = 0.0
-    while not _over(begin, status, asked.wait_for):
+    while not await in_thread(_over, run, begin, status, asked.wait_for):
         left = deadline - time.monotonic()
         if left <= 0:
             return False
@@ -127,7 +141,9 @@ async def _wait(call: Call, run: RunFolder, asked: RunStatusArguments) -> bool:
     return True
 
 
-def _over(begin: RunStatus, status: RunStatus, wait_for: str) -> bool:
+def _over(run: RunFolder, begin: RunStatus, status: RunStatus, wait_for: str) -> bool:
+    if wait_for == "ready":
+        return status.ended or last_event(run.attempt(status.attempt), "ready") is not None
     changed = (status.state, status.attempt) != (begin.state, begin.attempt)
     return status.ended or (wait_for == "change" and changed)
 
@@ -152,6 +168,7 @@ def answer(run: RunFolder, asked: RunStatusArguments, changed: bool | None) -> R
         attempt=seen["attempt"],
         waiting_for=seen["waiting_for"],
         progress=None if seen["result"] else _progress(seen["progress"]),
+        serves=_serves(seen["serves"]),
         metrics=_metrics(run, seen, 50 if detailed else 5),
         seconds=result.get("seconds"),
         failure=_trouble(result.get("failure"), detailed),
@@ -164,6 +181,10 @@ def answer(run: RunFolder, asked: RunStatusArguments, changed: bool | None) -> R
 
 def _progress(event: dict[str, Any] | None) -> dict[str, Any] | None:
     return {k: v for k, v in event.items() if k != "event"} if event else None
+
+
+def _serves(event: dict[str, Any] | None) -> Serves | None:
+    return Serves(url=event["url"], models=event.get("models") or [], key=bool(event.get("key"))) if event else None
 
 
 def _metrics(run: RunFolder, seen: dict[str, Any], most: int) -> dict[str, Measured]:

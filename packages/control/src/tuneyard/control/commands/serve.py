@@ -10,12 +10,10 @@ from typing import Any
 from tuneyard.control import launch
 from tuneyard.control.anchors import standing_folder
 from tuneyard.control.commands.arguments import Arguments
-from tuneyard.control.index import listing
 from tuneyard.control.run import user_name
-from tuneyard.control.served import Served
-from tuneyard.control.starting import UNFINISHED
+from tuneyard.control.served import Served, running
 from tuneyard.control.workspace import Workspace, find_workspace
-from tuneyard.core.errors import RequestError, RunError, TuneyardError
+from tuneyard.core.errors import RequestError, RunError
 from tuneyard.core.references import ModelRef, kind_of
 from tuneyard.core.run_folder import RunFolder, find_run
 
@@ -56,24 +54,6 @@ def _server(workspace: Workspace, options: Namespace) -> RunFolder:
     if run.kind != "serve":
         raise RequestError(f"{run.id} serves nothing: it is a run of kind {run.kind}", way_out="yard serve list")
     return run
-
-
-def running(workspace: Workspace) -> list[dict[str, Any]]:
-    """Every server that has not ended: id, state, url and names, of which the last two are null until it is ready."""
-    rows, _ = listing(workspace.runs, "serve", UNFINISHED)
-    return [_described(RunFolder(workspace.runs / row[0]), row[2]) for row in rows]
-
-
-def _described(run: RunFolder, state: str) -> dict[str, Any]:
-    try:
-        server = Served(run)
-    except RequestError:
-        return {"id": run.id, "state": state, "url": None, "names": None}
-    try:
-        names = server.names()
-    except TuneyardError as error:
-        return {"id": run.id, "state": state, "url": server.url, "names": None, "problem": error.message}
-    return {"id": run.id, "state": state, "url": server.url, "names": names}
 
 
 def _list(workspace: Workspace, options: Namespace) -> tuple[Any, str]:

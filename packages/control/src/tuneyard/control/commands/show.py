@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from tuneyard.control.commands.arguments import Arguments
+from tuneyard.control.progress import ready_text
 from tuneyard.control.summary import describe, ending_parts, progress_text, spec_lines, state_line, table
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.masking import mask_secrets
@@ -27,6 +28,8 @@ def _text(seen: dict[str, Any]) -> str:
     parts = [state_line(seen), table(lines)]
     if seen["waiting_for"]:
         parts.append(f"waiting for {seen['waiting_for']}")
+    if seen["serves"]:
+        parts.append(ready_text(seen["serves"]))
     if seen["result"] is None and (progress := progress_text(seen["progress"])):
         parts.append(f"progress: {progress}")
     return "\n\n".join([*parts, *ending_parts(seen)])
