@@ -50,21 +50,21 @@ WORK_MARKS = (
     "Avg prompt",
     "***** ",
     "'train_samples",
-    "|Tasks",
+    "|Version|",
     "Application startup",
 )
 """Every line of WORK has one of these."""
 
 WORK = re.compile(
     r"\d%\|.*\[\d+:\d\d|[{, ]'(?:eval_)?loss': '?\d|\"POST [^\"]*\" 200 |Avg prompt throughput|"
-    r"\*{5} \w+ metrics \*{5}|'train_samples_per_second'|\|Tasks +\||Application startup complete"
+    r"\*{5} \w+ metrics \*{5}|'train_samples_per_second'|\|Version\||Application startup complete"
 )
 """Lines that a run at work prints."""
 
 SURVIVED_AFTER = 20
 """After so many of them, whatever stood before did not end the run."""
 
-_FINISHED = re.compile(r"\*{5} \w+ metrics \*{5}|'train_samples_per_second'|\|Tasks +\||Application startup complete")
+_FINISHED = re.compile(r"\*{5} \w+ metrics \*{5}|'train_samples_per_second'|\|Version\||Application startup complete")
 _MARKED = re.compile("|".join(map(re.escape, MARKS)))
 _SILENT = re.compile("|".join(map(re.escape, SILENT_MARKS)))
 _ANSI = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
