@@ -71,7 +71,7 @@ class DatasetFolder:
             RequestError: a row that cannot be used (with file, line and text), no row, or none left.
             SetupError: the disk is full.
         """
-        path, cursor, asked = self._new(name), Cursor(name=source.where), source.asked
+        path, cursor, asked = self.new(name), Cursor(name=source.where), source.asked
         if source.projection is not None:
             made = write_projected(path, source, source.projection, cursor, self.processes)
             _check_columns(source, made)
@@ -79,11 +79,12 @@ class DatasetFolder:
             format = asked.format if asked.converter else None  # with a converter, `format` says how rows are written
             made = write_records(path, source.records(cursor), cursor, format=format, lenient=source.lenient)
             made.entry.update(source.settings)
-        return self._remember(
+        return self.put(
             name,
-            role,
             made,
-            cursor,
+            role,
+            read=cursor.read,
+            left_out=cursor.left_out,
             source=asked.model_dump(exclude_defaults=True),
             source_sha256=made.written.sha256 if made.as_it_was else source.sha256(),
             revision=source.revision,
@@ -104,18 +105,19 @@ class DatasetFolder:
             RequestError: no record, or one that the format cannot hold.
             SetupError: the disk is full.
         """
-        path, cursor = self._new(name), Cursor(name=name)
+        path, cursor = self.new(name), Cursor(name=name)
         made = write_records(path, _counted(records, cursor), cursor, format=format, keep=True)
-        return self._remember(name, role, made, cursor)
+        return self.put(name, made, role, read=cursor.read, left_out=cursor.left_out)
 
-    def _new(self, name: str) -> Path:
-        """The file of a dataset that is to be added."""
-        if not name or name in self._information or any(c in name for c in "/\\,\0") or name.startswith("."):
-            problem = "is there already" if name in self._information else "cannot be the name of a dataset"
-            raise RequestError(f"{name!r} {problem}", where=str(self.path))
-        return self.path / f"{name}.jsonl"
+    def put(self, name: str, made: Made, role: Role = "train", **facts: Any) -> DatasetEntry:
+        """Add a dataset whose file has been written, to the path that `new` gave; its entry in the manifest.
 
-    def _remember(self, name: str, role: Role, made: Made, cursor: Cursor, **origin: Any) -> DatasetEntry:
+        Args:
+            name: its name in dataset_info.json.
+            made: what was written.
+            role: `train` or `eval`.
+            facts: further fields of the entry, `read` among them.
+        """
         self._information[name] = made.entry
         entry = DatasetEntry(
             name=name,
@@ -125,13 +127,22 @@ class DatasetFolder:
             bytes=made.written.bytes,
             sha256=made.written.sha256,
             format=made.format,
-            read=cursor.read,
-            left_out=cursor.left_out,
             notes=list(made.notes),
-            **origin,
+            **facts,
         )
         self.entries.append(entry)
         return entry
+
+    def new(self, name: str) -> Path:
+        """The file of a dataset that is to be added, which is not there.
+
+        Raises:
+            RequestError: the name is taken, or cannot be one.
+        """
+        if not name or name in self._information or any(c in name for c in "/\\,\0") or name.startswith("."):
+            problem = "is there already" if name in self._information else "cannot be the name of a dataset"
+            raise RequestError(f"{name!r} {problem}", where=str(self.path))
+        return self.path / f"{name}.jsonl"
 
     def _finish(self) -> None:
         try:

@@ -95,16 +95,22 @@ def _rows(lines: bytearray, columns: tuple[str, ...], decoder: msgspec.json.Deco
         rows = len(decoder.decode_lines(lines))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    # A brace within a row stands in a text, which has no line break; so what a brace begins is a row, and if each line
-    # begins with one, and there are as many rows as lines, each line is one row.
+    return rows if one_a_line(lines, rows, columns) else None
+
+
+def one_a_line(lines: bytes | bytearray, rows: int, columns: tuple[str, ...]) -> bool:
+    """Whether lines that hold so many rows hold one each, and each column once in it; Arrow refuses a file otherwise.
+
+    A brace within a row stands in a text, which has no line break; so what a brace begins is a row, and if each line
+    begins with one, and there are as many rows as lines, each line is one row. A column that stands twice in a line
+    counts once in its row.
+    """
     beginnings = _beginnings(lines)
     if lines[:1] != b"{" or len(beginnings) != rows - 1 or beginnings.count(b"{") != rows - 1:
-        return None
-    # A column that stands twice in a line counts once in its row, and Arrow refuses the file.
-    once = len(_name_ends(lines)) == len(columns) * rows or all(_once_each(n, columns) for n in lines.splitlines())
-    return rows if once else None
+        return False
+    return len(_name_ends(lines)) == len(columns) * rows or all(_once_in(n, columns) for n in lines.splitlines())
 
 
-def _once_each(line: bytes | bytearray, columns: tuple[str, ...]) -> bool:
+def _once_in(line: bytes | bytearray, columns: tuple[str, ...]) -> bool:
     """Whether every column stands once in a line, as its name in quotes; a quote within a text has a backslash."""
     return all(line.count(b'"%s"' % name.encode()) == 1 for name in columns)

@@ -24,7 +24,7 @@ from tuneyard.core.references import DatasetSource
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import GenerateSpec, TrainSpec, parse_spec
 from tuneyard.data.dataset_folder import DatasetFolder
-from tuneyard.data.inputs import write_inputs
+from tuneyard.data.generation_inputs import write_inputs
 from tuneyard.data.manifest import DataManifest, DatasetEntry, Role
 from tuneyard.data.sources import open_source
 

@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,8 +35,12 @@ def is_data_file(path: Path) -> bool:
     return _suffix(path) in READERS
 
 
-def read_rows(path: Path) -> Rows:
+def read_rows(path: Path, broken: Callable[[RequestError], None] | None = None) -> Rows:
     """The rows of a file with their line numbers (for Parquet and Arrow: row numbers), from 1.
+
+    Args:
+        path: the file.
+        broken: takes the error for a broken line of JSONL, behind which reading goes on. None: it is raised.
 
     Raises:
         RequestError: no such file, a kind that is not known, or a broken line (with its number and text).
@@ -49,7 +53,10 @@ def read_rows(path: Path) -> Rows:
             way_out="give the file one of these forms: " + ", ".join(READERS),
         )
     try:
-        yield from reader(path)
+        if reader is _jsonl:
+            yield from _jsonl(path, broken)
+        else:
+            yield from reader(path)
     except FileNotFoundError as error:
         raise RequestError("no such file", where=str(path)) from error
     except (gzip.BadGzipFile, EOFError) as error:
@@ -94,20 +101,42 @@ def _suffix(path: Path) -> str:
     return Path(name.removesuffix(".gz")).suffix if not name.endswith((".parquet.gz", ".arrow.gz")) else ""
 
 
-def _open(path: Path) -> IO[bytes]:
+def open_bytes(path: Path) -> IO[bytes]:
+    """The bytes of a file, unpacked where it is compressed by gzip."""
     return gzip.open(path, "rb") if path.name.lower().endswith(".gz") else open(path, "rb")  # type: ignore[return-value]
 
 
 def _open_text(path: Path, newline: str | None = None) -> IO[str]:
-    return io.TextIOWrapper(_open(path), encoding="utf-8-sig", newline=newline)
+    return io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline=newline)
 
 
-def _jsonl(path: Path) -> Rows:
-    with _open(path) as file:
-        for number, raw in enumerate(file, 1):
-            line = raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw
-            if line and not line.isspace():
-                yield number, parse_line(line, path, number)
+def _jsonl(path: Path, broken: Callable[[RequestError], None] | None = None) -> Rows:
+    with open_bytes(path) as file:
+        yield from parsed_lines(file, path, broken=broken)
+
+
+def parsed_lines(
+    lines: Iterable[bytes], path: Path, first: int = 1, broken: Callable[[RequestError], None] | None = None
+) -> Rows:
+    """The rows of lines of JSONL with their numbers; empty lines are passed over.
+
+    Args:
+        lines: the lines, which may end with a line break.
+        path: where they come from, for messages.
+        first: number of the first of them.
+        broken: takes the error for a broken line. None: it is raised.
+    """
+    for number, raw in enumerate(lines, first):
+        line = raw.removeprefix(BYTE_ORDER_MARK) if number == 1 else raw
+        if line and not line.isspace():
+            try:
+                row = parse_line(line, path, number)
+            except RequestError as error:
+                if broken is None:
+                    raise
+                broken(error)
+            else:
+                yield number, row
 
 
 def _json(path: Path) -> Rows:

@@ -57,7 +57,7 @@ class Source:
         for record in islice(self._kept(cursor), self.asked.limit):
             kept += 1
             yield record
-        if not kept:
+        if not kept and not (cursor.broken and cursor.broken.count):
             raise self._nothing_left(cursor)
 
     def _kept(self, cursor: Cursor) -> Iterator[Record]:
@@ -141,6 +141,7 @@ def open_source(
         source.lenient = projection.lenient
         if answered and _may_stay(asked):
             source.projection = projection
+            source._records = _described_records(source, projection)
             return source
         layout = layout_of_entry(projection, source.where)
     else:
@@ -241,15 +242,16 @@ def _check_sha256(source: Source) -> None:
 
 
 def _first_row(source: Source) -> tuple[int, Path, Row]:
+    broken: list[RequestError] = []  # who reads it all says what is to become of them
     for path in source.files:
-        for number, row in read_rows(path):
+        for number, row in read_rows(path, broken.append):
             return number, path, row
-    raise RequestError("the dataset is empty", where=source.where)
+    raise broken[0] if broken else RequestError("the dataset is empty", where=source.where)
 
 
 def _rows(source: Source, cursor: Cursor) -> Iterator[Row]:
     for path in source.files:
-        for number, row in read_rows(path):
+        for number, row in read_rows(path, cursor.unreadable if cursor.broken else None):
             cursor.at(path, number, row)
             yield row
 
@@ -263,6 +265,14 @@ def _parsed(source: Source, layout: Layout) -> Callable[[Cursor], Iterator[Recor
                 refuse(reason, cursor, source.lenient)
             else:
                 yield record
+
+    return records
+
+
+def _described_records(source: Source, projection: Projection) -> Callable[[Cursor], Iterator[Record]]:
+    def records(cursor: Cursor) -> Iterator[Record]:
+        # only now, since rows with videos or audio can stay as they are, but become no records
+        yield from _parsed(source, layout_of_entry(projection, source.where))(cursor)
 
     return records
 

@@ -71,7 +71,7 @@ def write_records(
     made = _rows(form, chain([first], records), cursor, notes, lenient)
     rows = ({**row, **extras(record)} if keep else row for row, record in made)
     with RowFile(path) as file:
-        write_rows(file, (_with_stored_images(row, "images", path.parent) for row in rows))
+        write_rows(file, (with_stored_images(row, "images", path.parent, relative=keep) for row in rows))
         _check_left(file, cursor)
         written = file.finish(OPTIONAL)
     said = [f"{count} of {written.rows}: {note}" for note, count in notes.items()]
@@ -138,7 +138,7 @@ def _projected(origin: Path, projection: Projection, cursor: Cursor, folder: Pat
         except BadRow as reason:
             refuse(reason, cursor, projection.lenient)
         else:
-            yield _with_stored_images(kept, images, folder)
+            yield with_stored_images(kept, images, folder)
 
 
 def _check_left(file: RowFile, cursor: Cursor) -> None:
@@ -158,10 +158,18 @@ def _left_out(cursor: Cursor) -> list[str]:
     return [f"{counts}; the first is {cursor.first_left_out}"]
 
 
-def _with_stored_images(row: Row, column: str, folder: Path) -> Row:
-    """The row with images that came as bytes written into files."""
+def with_stored_images(row: Row, column: str, folder: Path, *, relative: bool = False) -> Row:
+    """The row with images that came as bytes written into files.
+
+    Args:
+        row: the row; it is changed.
+        column: the column of its images.
+        folder: the dataset folder, whose `images` takes the files.
+        relative: name them from the dataset folder on, so that it may be moved; a trainer's media folder is then this.
+    """
     if any(isinstance(image, bytes) for image in row.get(column, ())):
-        row[column] = [stored_image(i, folder) if isinstance(i, bytes) else i for i in row[column]]
+        stored = [stored_image(i, folder) if isinstance(i, bytes) else i for i in row[column]]
+        row[column] = [path.removeprefix(f"{folder.absolute()}/") for path in stored] if relative else stored
     return row
 
 
