@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import dataset_folder
+import doctor_health
 import gsm8k
 import pytest
 import runs_listing
@@ -49,3 +50,9 @@ def test_gsm8k_takes_less_time_than_by_lm_evals_own_command(gsm8k_folder: Path) 
     comparison = gsm8k.measure(gsm8k_folder, python_of("eval"), pairs=3)
     print(comparison.row(gsm8k.BOUND), file=sys.stderr)
     assert comparison.ratio <= gsm8k.BOUND, comparison
+
+
+def test_a_diagnosis_takes_hardly_longer_than_importing_the_engine() -> None:
+    for comparison in doctor_health.measure(pairs=3):
+        print(comparison.row(doctor_health.BOUND), file=sys.stderr)
+        assert comparison.ratio <= doctor_health.BOUND, comparison

@@ -147,7 +147,7 @@ def _probed(workspace: Workspace, name: str, limit: float, tell: Callable[[str],
         prefix, python = environment_prefix(workspace, name), worker_python(workspace, name)
         variables = worker_environment(workspace, name, {"HF_HUB_OFFLINE": "1"})
     except SetupError as error:
-        id = "interpreter-missing" if "interpreter is not" in error.message else "not-built"
+        id = "interpreter-missing" if _is_named(workspace, name) else "not-built"
         finding = Finding(id, "broken", error.message, name, error.where, error.way_out)
         return _Probed(EnvironmentHealth(name, "not_built"), finding)
     health = EnvironmentHealth(name, "unprobed", _made_by(workspace, prefix), str(prefix))
@@ -161,6 +161,12 @@ def _probed(workspace: Workspace, name: str, limit: float, tell: Callable[[str],
     with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
         importer = importing.Importer(name, python, variables, limit, workspace.path)
         return _Probed(health, None, found, list(pool.map(importer.imports, groups)))
+
+
+def _is_named(workspace: Workspace, name: str) -> bool:
+    """Whether tuneyard.yaml names an interpreter for the environment."""
+    settings = workspace.settings.environments.get(name) if workspace.has_settings else None
+    return settings is not None and settings.interpreter is not None
 
 
 def _unasked(name: str, python: Path, told: Probed) -> Finding:

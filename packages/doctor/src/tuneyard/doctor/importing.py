@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -130,31 +131,38 @@ def judge(name: str, found: Inventory, facts: Mapping[str, Any]) -> Iterator[Fin
 
 
 def _failed(name: str, step: str, error: dict[str, Any]) -> Finding:
-    chain = error["chain"]
+    """The finding for an import that raised; the error that began the chain says what is wrong."""
+    chain = [line.strip() for line in error["chain"]]
     if error["type"] == "SystemExit":
-        return Finding("import-exits", "broken", f"importing {step} ends the process", name, chain[0], None)
+        return Finding("import-exits", "broken", f"importing {step} ends the process", name, chain[0])
+    first = chain[-1].splitlines()[0]
+    evidence = " <- ".join(each.splitlines()[0][:300] for each in chain)
+    evidence += f" at {error['place']}" if error["place"] else ""
+    if missing := error["missing"]:
+        return _lacks(name, step, missing, evidence)
+    again = f"./pixiw install -e {name} builds the environment anew"
+    if extension := _extension(step, "\n".join(chain)):
+        message = f"{extension} does not go with the torch that is installed: {first}"
+        way_out = f"install the {extension} that was built for this torch, or remove it; {again}"
+        return Finding(f"{extension}-mismatch", "broken", message, name, evidence, way_out)
     known = likely_cause("\n".join(reversed(chain)))
-    root = chain[-1].splitlines()[0]
-    missing = error.get("missing")
-    extension = None if missing else _extension(step, "\n".join(chain))
-    if extension:
-        message = f"{extension} does not go with the torch that is installed: {root}"
-    else:
-        message = f"importing {step} fails: {root}"
-    mend = f"install what has the module {missing!r}; ./pixiw install -e {name} builds the environment anew"
-    way_out = mend if missing else known.way_out if known else f"./pixiw install -e {name} builds it anew"
-    evidence = " <- ".join(line.splitlines()[0][:300] for line in chain) + (
-        f" at {error['place']}" if error["place"] else ""
-    )
-    lacking = next((d for d, module in EXTENSIONS.items() if module == missing), None)
-    id = f"{extension}-mismatch" if extension else f"{lacking}-missing" if lacking else "import-fails"
-    return Finding(id, "broken", message, name, evidence, way_out)
+    way_out = known.way_out if known else again
+    return Finding("import-fails", "broken", f"importing {step} fails: {first}", name, evidence, way_out)
+
+
+def _lacks(name: str, step: str, module: str, evidence: str) -> Finding:
+    """The finding for an import that ended at a module that is not there."""
+    message = f"importing {step} fails: there is no module {module!r}"
+    way_out = f"install what has the module {module}; ./pixiw install -e {name} builds the environment anew"
+    if module == "torchaudio":
+        return Finding("torchaudio-missing", "broken", message, name, evidence, way_out)
+    return Finding("import-fails", "broken", message, name, evidence, way_out)
 
 
 def _extension(step: str, text: str) -> str | None:
     """The compiled distribution that an import failed of, or None."""
     for distribution, module in EXTENSIONS.items():
-        if step == module or f"lib{module}" in text or f"_{module}" in text or f"{module}::" in text:
+        if step == module or re.search(rf"{module}[\w./-]*\.so\b|{module}::", text):
             return distribution
     return None
 
