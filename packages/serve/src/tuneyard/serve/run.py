@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-import select
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http import HTTPStatus
+from http.client import HTTPException
 from typing import Any, NoReturn
 
 from tuneyard.core import events
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
 from tuneyard.core.specs import ServeSpec
-from tuneyard.core.worker import Job, Stopped
+from tuneyard.core.worker import Job
 from tuneyard.serve.arguments import computes_on_cpu
 from tuneyard.serve.asking import Asked
 from tuneyard.serve.explain import explain
 from tuneyard.serve.variables import KEY_VARIABLE, of_server
 
 POLL_SECONDS = 0.1
+
+LAST_WORDS_SECONDS = 10.0
 
 FIRST_ANSWER_SECONDS = 600.0
 """How long the first real request may take: on a GPU it can compile kernels."""
@@ -31,8 +33,9 @@ FIRST_ANSWER_SECONDS = 600.0
 def run(job: Job) -> NoReturn:
     """Serve until the run is asked to end, which is the only good ending.
 
+    A request to end raises `worker.Stopped` wherever this stands, which ends the server on its way out.
+
     Raises:
-        Stopped: it was asked to end.
         RequestError, SetupError: refused before the model was loaded.
         RunError: the server ended by itself.
     """
@@ -44,7 +47,6 @@ def run(job: Job) -> NoReturn:
             where="gpus",
             way_out="gpus=1 where there is one; CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs",
         )
-    job.stops_itself = True
     asked = Asked(spec.host, spec.port, os.environ.get(KEY_VARIABLE) or None, bool(spec.engine.get("ssl_certfile")))
     with job.timed("start"), _started(job, on_cpu) as (server, line):
         word = _first_word(job, server, line)
@@ -82,14 +84,11 @@ def _end(server: subprocess.Popen[bytes], grace: float) -> None:
 
 
 def _first_word(job: Job, server: subprocess.Popen[bytes], line: int) -> dict[str, Any]:
-    said = b""
-    while not said.endswith(b"\n"):
-        if select.select([line], [], [], POLL_SECONDS)[0]:
-            part = os.read(line, 65536)
-            said += part
-            if not part:
-                server.wait()
-        _pause(job, server, 0.0, unless=said.endswith(b"\n"))
+    with open(line, "rb", closefd=False) as file:
+        said = file.readline()
+    if not said.endswith(b"\n"):
+        server.wait()
+        raise explain(job.attempt, server.returncode, computes_on_cpu())
     return json.loads(said)
 
 
@@ -108,17 +107,21 @@ def _wait_until_it_answers(job: Job, server: subprocess.Popen[bytes], asked: Ask
     while not asked.listens():
         _pause(job, server)
     request = {"model": job.spec.served_name, "prompt": "1", "max_tokens": 1}
-    status, text = asked.ask("/v1/completions", request, FIRST_ANSWER_SECONDS)
+    try:
+        status, text = asked.ask("/v1/completions", request, FIRST_ANSWER_SECONDS)
+    except (OSError, HTTPException) as error:
+        status, text = HTTPStatus.SERVICE_UNAVAILABLE, str(error)
     if status == HTTPStatus.NOT_FOUND:
         job.warn("this model completes no text (/v1/completions is not there); it was not asked anything")
     elif status != HTTPStatus.OK:
+        with suppress(subprocess.TimeoutExpired):  # a server whose engine is dead ends by itself
+            server.wait(LAST_WORDS_SECONDS)
+        _pause(job, server)
         raise RunError(f"the server is up and refuses a first request ({status}): {text[:500]}")
 
 
-def _pause(job: Job, server: subprocess.Popen[bytes], seconds: float = POLL_SECONDS, unless: bool = False) -> None:
-    """Wait a moment; raises where the run is asked to end or the server has ended."""
-    if job.stop_requested.wait(seconds):
-        raise Stopped
-    if not unless and server.poll() is not None:
-        time.sleep(POLL_SECONDS)  # what its processes still write
-        raise explain(job.attempt, server.returncode)
+def _pause(job: Job, server: subprocess.Popen[bytes]) -> None:
+    """Wait a moment; raises where the server has ended by itself."""
+    time.sleep(POLL_SECONDS)
+    if server.poll() is not None:
+        raise explain(job.attempt, server.returncode, computes_on_cpu())
