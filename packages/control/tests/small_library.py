@@ -14,7 +14,7 @@ from pathlib import Path
 from tuneyard.core import events
 from tuneyard.core.errors import RequestError
 from tuneyard.core.evaluation import EvaluatedTask, Evaluation, Sample
-from tuneyard.core.files import link_tree
+from tuneyard.core.files import link_tree, read_json_lines
 from tuneyard.core.fingerprint import Fingerprint
 from tuneyard.core.worker import Worker, main
 
@@ -40,6 +40,7 @@ KEYS = {
     "pause": {"type": "float", "choices": None, "default": 0.0, "help": "seconds per step"},
     "stubborn": {"type": "bool", "choices": None, "default": False, "help": "take no notice of TERM"},
     "fail": {"type": "str | None", "choices": None, "default": None, "help": "what goes wrong"},
+    "saves": {"type": "bool", "choices": None, "default": False, "help": "tell a checkpoint after each step"},
 }
 
 
@@ -51,10 +52,18 @@ def run(job):
     if engine.get("stubborn"):
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     steps = engine.get("max_steps", 3)
-    for step in range(1, steps + 1):
+    for step in range(1 + saved(job), steps + 1):
         time.sleep(engine.get("pause", 0))
         job.emit(events.Progress, step=step, total=steps, phase="working", loss=5 / step, learning_rate=1e-4, eta=1.0)
+        if engine.get("saves"):
+            job.emit(events.Checkpoint, step=step, path=f"artifacts/raw/{job.attempt.number}/checkpoint-{step}")
     train(job) if NAME == "train" else evaluate(job)
+
+
+def saved(job):
+    """The last step that an earlier attempt saved."""
+    told = [e for a in job.folder.attempts() if a.events.exists() for e, _ in read_json_lines(a.events)]
+    return max((event["step"] for event in told if event["event"] == "checkpoint"), default=0)
 
 
 def train(job):

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
+from tuneyard.control.scheduled import later
 from tuneyard.core.errors import RequestError
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
@@ -96,14 +97,18 @@ def threads_per_slot() -> int:
 
 
 def resolve_gpus(requested: int | Literal["all"] | None) -> int:
-    """The number of GPUs of a run.
+    """The number of GPUs of a run; for a scheduler's job, on each of its nodes.
 
     Args:
-        requested: a number; `all`; or None for one where there is one, else none.
+        requested: a number; `all`; or None for one where there is one, else none. For a scheduler's job, None and `all`
+            are what its settings ask for.
 
     Raises:
-        RequestError: there are not so many, or the number is negative.
+        RequestError: there are not so many here, or the number is negative.
     """
+    job = later()
+    if job is not None and (requested in (None, "all") or requested >= 0):
+        return requested if isinstance(requested, int) else job.gpus
     available = gpus()
     if requested is None:
         return min(1, len(available))

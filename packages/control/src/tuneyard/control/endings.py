@@ -10,9 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tuneyard.control.record import claim
 from tuneyard.core.errors import SetupError, TuneyardError
 from tuneyard.core.files import explain_os_error, write_json
-from tuneyard.core.run_folder import Attempt, now
+from tuneyard.core.run_folder import Attempt, RunFolder, now
 
 if TYPE_CHECKING:  # pydantic is imported while the worker works, not before it starts
     from tuneyard.core.results import Failure, Result
@@ -90,6 +91,21 @@ def write_ending(
     except (OSError, SetupError):
         release_room(attempt)
         write_json(attempt.result, result)
+
+
+def end_unstarted(run: RunFolder, attempt: Attempt, message: str, kind: str) -> bool:
+    """Write the ending of an attempt that no supervisor has; False where one has it, which sees to its own ending."""
+    from tuneyard.core.failures import failure_of_kind
+
+    record = claim(attempt)
+    if record is None:
+        return False
+    try:
+        record.phase("preparing")
+        write_ending(attempt, run.id, failure_of_kind(kind, message, attempt), time.time())
+    finally:
+        record.close()
+    return True
 
 
 def with_full_disk(failure: Failure, attempt: Attempt) -> Failure:

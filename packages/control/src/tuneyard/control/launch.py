@@ -15,9 +15,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tuneyard.control.endings import end_unstarted
 from tuneyard.control.environments import RUN_VARIABLES, WorkerStart, raised_error, worker_start
 from tuneyard.control.process_tree import SUPERVISES_VARIABLE
-from tuneyard.control.record import claim
 from tuneyard.control.workspace import WORKSPACE_VARIABLE, Workspace
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
 from tuneyard.core.files import explain_os_error
@@ -29,23 +29,33 @@ ENDING_SECONDS = 15.0
 """How long to wait for a supervisor that has written the result and still ends what its worker left."""
 
 
-def start(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None = None) -> Attempt:
-    """Start the first attempt of a run; returns as soon as its supervisor has it.
+def start(
+    workspace: Workspace,
+    run: RunFolder,
+    variables: Mapping[str, str] | None = None,
+    slurm: Mapping[str, Any] | None = None,
+) -> Attempt:
+    """Start the first attempt of a run; returns as soon as its supervisor, or SLURM's queue, has it.
 
     Args:
         workspace: where the environments are.
         run: its spec.json is written and resolved.
         variables: for the worker, on top of this process's own, such as HF_HUB_OFFLINE.
+        slurm: sbatch's options (`slurm_script.options`) for a run that SLURM is to start. None: it is started here.
 
     Raises:
         RequestError: the run was started before.
-        SetupError: its environment is missing; or the supervisor could not be started, then the run has failed.
+        SetupError: its environment is missing; or the supervisor could not be started or SLURM does not take the job,
+            then the run has failed.
     """
     worker = _worker(workspace, run, variables)
     attempt = _claim(run, 1)
     if attempt is None:
         raise RequestError(f"{run.id} was started before", way_out=f"`yard resume {run.id}` starts it again")
-    _spawn(workspace, run, attempt, worker)
+    if slurm is not None:
+        _submit(workspace, run, attempt, slurm, variables)
+    else:
+        _spawn(workspace, run, attempt, worker)
     return attempt
 
 
@@ -65,14 +75,24 @@ def cancel(workspace: Workspace, run: RunFolder, who: str) -> None:
         raise RequestError(f"{run.id} has already ended: {status.state}", way_out=f"`yard show {run.id}` tells how")
     attempt = run.latest() or run.claim_attempt(1) or run.latest()
     assert attempt is not None
-    attempt.ask_cancel(who)
-    _end_unstarted(run, attempt, f"cancelled by {who} before it began", "cancelled")
+    first = attempt.ask_cancel(who)
+    unstarted = end_unstarted(run, attempt, f"cancelled by {who} before it began", "cancelled")
+    if attempt.job.exists():
+        from tuneyard.control.slurm import cancel_job
+
+        cancel_job(attempt, politely=first and not unstarted)
 
 
-def resume(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | None = None) -> Attempt:
+def resume(
+    workspace: Workspace,
+    run: RunFolder,
+    variables: Mapping[str, str] | None = None,
+    slurm: Mapping[str, Any] | None = None,
+) -> Attempt:
     """Start the next attempt of a run that failed, was cancelled or was lost; the worker goes on from its checkpoint.
 
-    Whatever still carries the run's id is ended first.
+    Whatever still carries the run's id is ended first. A run that SLURM had goes to SLURM again, with the options that
+    the settings have now, or with `slurm` (as for `start`).
 
     Raises:
         RequestError: it succeeded, it runs, it runs elsewhere, or somebody resumes it at the same moment; or it wants
@@ -84,16 +104,21 @@ def resume(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] | 
     _refuse_to_resume(run, status)
     _wait_for_supervisor(run)
     worker = _worker(workspace, run, variables)
-    _check_devices(run)
+    slurm = _slurm_options(workspace, run) if slurm is None else slurm
+    if slurm is None:
+        _check_devices(run)
     attempt = _claim(run, status.attempt + 1)
     if attempt is None:
         raise RequestError(f"somebody else has just resumed {run.id}", way_out=f"`yard show {run.id}`")
     left = kill_run(run.id)
     if left:
         message = f"processes of an earlier attempt do not end: {', '.join(map(str, left))}"
-        _end_unstarted(run, attempt, message, "failed")
+        end_unstarted(run, attempt, message, "failed")
         raise RunError(message, where=run.id, way_out="the system must let go of them first; a restart helps")
-    _spawn(workspace, run, attempt, worker)
+    if slurm is not None:
+        _submit(workspace, run, attempt, slurm, variables)
+    else:
+        _spawn(workspace, run, attempt, worker)
     return attempt
 
 
@@ -157,6 +182,34 @@ def _worker(workspace: Workspace, run: RunFolder, variables: Mapping[str, str] |
     return worker_start(workspace, environment_of(run.read_spec()), "run", str(run.path), extra=variables)
 
 
+def _submit(
+    workspace: Workspace,
+    run: RunFolder,
+    attempt: Attempt,
+    options: Mapping[str, Any],
+    variables: Mapping[str, str] | None,
+) -> None:
+    from tuneyard.control.slurm import submit
+
+    try:
+        submit(workspace, run, attempt, options, variables)
+    except TuneyardError as error:
+        end_unstarted(run, attempt, error.message, "setup")
+        raise
+
+
+def _slurm_options(workspace: Workspace, run: RunFolder) -> dict[str, Any] | None:
+    """The options for a run that SLURM had; None for one that ran here."""
+    latest = run.latest()
+    if latest is None or not latest.job.exists():
+        return None
+    from tuneyard.control.slurm import require
+    from tuneyard.control.slurm_script import options
+
+    require()
+    return options(workspace)
+
+
 def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: WorkerStart) -> None:
     try:
         said = _start_supervisor(workspace, run, attempt, worker)
@@ -166,7 +219,7 @@ def _spawn(workspace: Workspace, run: RunFolder, attempt: Attempt, worker: Worke
         return
     error = raised_error(said.get("error")) or _silent(attempt)
     with suppress(OSError, TuneyardError):  # on a full disk it cannot be written, and will read as lost
-        _end_unstarted(run, attempt, error.message, "setup")
+        end_unstarted(run, attempt, error.message, "setup")
     raise error
 
 
@@ -205,21 +258,6 @@ def _start_supervisor(workspace: Workspace, run: RunFolder, attempt: Attempt, wo
 def _supervisor_variables(workspace: Workspace, run: RunFolder) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if name not in RUN_VARIABLES}
     return {**inherited, SUPERVISES_VARIABLE: run.id, WORKSPACE_VARIABLE: str(workspace.path)}
-
-
-def _end_unstarted(run: RunFolder, attempt: Attempt, message: str, kind: str) -> None:
-    """Write the ending of an attempt that no supervisor has; nothing where one has it, which sees to its own ending."""
-    from tuneyard.control.endings import write_ending
-    from tuneyard.core.failures import failure_of_kind
-
-    record = claim(attempt)
-    if record is None:
-        return
-    try:
-        record.phase("preparing")
-        write_ending(attempt, run.id, failure_of_kind(kind, message, attempt), time.time())
-    finally:
-        record.close()
 
 
 def _refuse_to_resume(run: RunFolder, status: RunStatus) -> None:

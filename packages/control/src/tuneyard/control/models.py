@@ -7,6 +7,7 @@ from typing import Any
 
 from tuneyard.control.hub import Hub
 from tuneyard.control.model_files import adapter_config, check_model_folder, fit, same_weights
+from tuneyard.control.scheduled import later
 from tuneyard.core.errors import RequestError
 from tuneyard.core.references import HUB_ID, ModelRef
 from tuneyard.core.run_folder import RunFolder, find_run
@@ -92,6 +93,9 @@ def stage_of_run(runs: Path, run_id: str) -> str | None:
 
 
 def _from_run(text: str, runs: Path, hub: Hub, where: str) -> ModelRef:
+    job = later()
+    if job is not None and (awaited := find_run(runs, text)).id in job.awaited:
+        return ModelRef(reference=f"run:{awaited.id}", run=awaited.id)  # resolved once more when the job begins
     run = model_run(text, runs, where)
     if run.model.is_dir():
         check_model_folder(run.model, where)

@@ -43,8 +43,20 @@ class Guarded:
             socket.send_fds(self._line, [_MESSAGE.pack(group)], list(descriptors))
 
 
-def run_guarded(supervise: Callable[[Guarded], int], run_id: str, attempt: int) -> NoReturn:
-    """Fork: the child supervises, this process stays behind as its guard and exits with the child's code."""
+def run_guarded(
+    supervise: Callable[[Guarded], int],
+    run_id: str,
+    attempt: int,
+    signals: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGINT),
+) -> NoReturn:
+    """Fork: the child supervises, this process stays behind as its guard and exits with the child's code.
+
+    Args:
+        supervise: the child's work.
+        run_id: the run whose tree is guarded.
+        attempt: number of the attempt.
+        signals: passed on to the child, which has handlers for them.
+    """
     ours, theirs = socket.socketpair()
     become_subreaper()
     child = os.fork()
@@ -52,7 +64,7 @@ def run_guarded(supervise: Callable[[Guarded], int], run_id: str, attempt: int) 
         ours.close()
         _supervise_and_exit(supervise, theirs)
     theirs.close()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in signals:
         signal.signal(number, lambda number, frame: _forward(child, number))
     group = _hold_until_the_end(ours)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

@@ -17,6 +17,7 @@ from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
 from tuneyard.control.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
 from tuneyard.control.overrides import Override, apply
 from tuneyard.control.resolve_serving import resolve_generate, resolve_serve, served
+from tuneyard.control.scheduled import later
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
 from tuneyard.core.kinds import environment_of
@@ -146,8 +147,9 @@ def _resolve_train(spec: TrainSpec, workspace: Workspace, hub: Hub, notes: list[
     _refuse_adapter_without_lora(model, adapter, engine)
     gpus = devices.resolve_gpus(spec.gpus)
     processes = _processes(spec.processes, gpus)
+    _refuse_nodes_here(spec.nodes)
     if spec.effective_batch_size is not None:
-        engine |= split_batch(spec.effective_batch_size, processes, engine)
+        engine |= split_batch(spec.effective_batch_size, processes * spec.nodes, engine)
     code = [c for name, found in sets.items() for source in found for c in datasets.code_of(source, name)]
     return spec.model_copy(
         update={
@@ -201,6 +203,13 @@ def _processes(asked: int | None, gpus: int) -> int:
             way_out=f"processes={gpus}, or leave it out",
         )
     return asked
+
+
+def _refuse_nodes_here(nodes: int) -> None:
+    if nodes > 1 and later() is None:
+        raise RequestError(
+            f"{nodes} nodes train together only on SLURM", where="nodes", way_out="--on slurm, or nodes=1"
+        )
 
 
 def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[str]) -> EvalSpec:

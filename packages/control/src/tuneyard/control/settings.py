@@ -47,6 +47,6 @@ class Settings(Document):
     hub: HubSettings = Field(default_factory=HubSettings)
     """The Hugging Face hub."""
     slurm: dict[str, Any] = Field(default_factory=dict)
-    """Defaults of runs on SLURM, under sbatch's own names."""
+    """Options of jobs on SLURM under sbatch's own names, such as `partition: gpu` (docs/slurm.md)."""
     allowed_paths: list[str] = Field(default_factory=list)
     """Folders outside the workspace from which an agent's tools may read data and run code."""

@@ -2,9 +2,9 @@
 
     python -m tuneyard.control.supervisor FOLDER [ATTEMPT] [--detached FD]
 
-`yard run` starts it with --detached and hands it how to start the worker on its standard input; a SLURM script starts
-it as it is. It ends when the attempt has ended and nothing
-of it is left, with exit code 0: how the attempt ended stands in its result.json.
+`yard run` starts it with --detached and hands it how to start the worker on its standard input; in a job of SLURM,
+slurm_node calls `supervise`. It ends when the attempt has ended and nothing of it is left, with exit code 0: how the
+attempt ended stands in its result.json.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARI
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
 
 if TYPE_CHECKING:
+    from tuneyard.control.slurm_node import Allocation
     from tuneyard.core.results import Failure
 
 CANCEL_GRACE = 60.0
@@ -71,7 +72,14 @@ class Supervisor:
     """One attempt from its claim to its end."""
 
     def __init__(
-        self, run: RunFolder, attempt: Attempt, record: Record, guard: Guarded, worker: WorkerStart | None
+        self,
+        run: RunFolder,
+        attempt: Attempt,
+        record: Record,
+        guard: Guarded,
+        worker: WorkerStart | None,
+        *,
+        allocation: Allocation | None = None,
     ) -> None:
         self.run = run
         self.attempt = attempt
@@ -79,10 +87,13 @@ class Supervisor:
         self.guard = guard
         self.worker = worker
         """How the worker is started; None to find out here, on the machine where it will run."""
+        self.allocation = allocation
+        """What SLURM gave the run; None where nobody but the leases says which devices are free."""
         self.started = time.time()
         self.spec: dict[str, Any]
         self._wakeup = _wakeups()
         self._term_signals = 0
+        self._notices = 0
         self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
         self._deadline: float | None = None
         self._lease: Lease | None = None
@@ -91,8 +102,12 @@ class Supervisor:
         """See the attempt through; whatever happens, its ending is written and nothing of it is left."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_term)
+        if self.allocation:
+            signal.signal(signal.SIGUSR1, self._on_notice)
         failure = self._failure_of_work()
         if failure is not None:
+            if self.allocation:
+                self.allocation.make_next(self.run, self.attempt, failure)
             self._write_ending(failure)
         endings.release_room(self.attempt)
 
@@ -118,7 +133,7 @@ class Supervisor:
 
     def _work(self) -> None:
         endings.reserve_room(self.attempt)
-        self.spec = self.run.read_spec()
+        self.spec = self._read_spec()
         self._stop_if_asked()
         worker = self.worker or worker_start(find_workspace(), environment_of(self.spec), "run", str(self.run.path))
         if self.spec.get("dataset") and not self.run.data_manifest.exists():
@@ -130,6 +145,13 @@ class Supervisor:
             self._run_worker(worker, self._lease)
         finally:
             self._lease.release()
+
+    def _read_spec(self) -> dict[str, Any]:
+        if self.allocation is None:
+            return self.run.read_spec()
+        from tuneyard.control.slurm_node import complete_spec
+
+        return complete_spec(self.run)
 
     # The data
 
@@ -152,6 +174,8 @@ class Supervisor:
     def _leased(self) -> Lease:
         if not needs_device(self.spec):
             return Lease((), ())
+        if self.allocation:
+            return self.allocation.lease(self.spec.get("gpus") or 0)
         return lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
 
     def _wait_for_device(self, reason: str) -> None:
@@ -183,7 +207,8 @@ class Supervisor:
 
     def _threads(self) -> dict[str, str]:
         """How a worker on a CPU shares it. Threads that spin while they wait are ten times slower on a busy machine."""
-        threads = max(1, threads_per_slot() // (self.spec.get("processes") or 1))
+        cores = self.allocation.cores() if self.allocation else threads_per_slot()
+        threads = max(1, cores // (self.spec.get("processes") or 1))
         wanted = {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
         return {name: value for name, value in wanted.items() if name not in os.environ}
 
@@ -199,7 +224,7 @@ class Supervisor:
             if stopped is None:
                 stopped = self._reason_to_stop()
                 if stopped is not None:
-                    asked_at, kill_at = time.time(), time.monotonic() + grace
+                    asked_at, kill_at = time.time(), time.monotonic() + self._bounded(grace)
                     process.terminate()
             elif time.monotonic() >= kill_at or self._asked_to_hurry():
                 break
@@ -207,6 +232,14 @@ class Supervisor:
             if warm_at and time.monotonic() > warm_at:
                 warm_at = _import_what_an_ending_needs()
         return stopped, asked_at
+
+    def _bounded(self, grace: float) -> float:
+        """What SLURM leaves of the worker's time to end, where SLURM ends the job."""
+        if self.allocation is None or not self._term_signals:
+            return grace
+        from tuneyard.control.slurm_node import KILL_SECONDS
+
+        return min(grace, KILL_SECONDS)
 
     def _conclude(self, code: int, stopped: Stopped | None, asked_at: float, out_of_memory: bool) -> None:
         """A valid result stands, whatever the exit code; a failure that the request to end brought about does not."""
@@ -273,10 +306,14 @@ class Supervisor:
             raise reason
 
     def _reason_to_stop(self) -> Stopped | None:
-        if self._term_signals:
-            return Stopped("cancelled", "the supervisor was asked to end (SIGTERM)")
         if requests := self.attempt.cancel_requests():
             return Stopped("cancelled", f"cancelled by {requests[0]['who']}")
+        if self._term_signals:
+            if self.allocation:
+                return Stopped(*self.allocation.why_ended())
+            return Stopped("cancelled", "the supervisor was asked to end (SIGTERM)")
+        if self._notices and self.allocation:
+            return Stopped(*self.allocation.time_nearly_over())
         if self._deadline is not None and time.monotonic() >= self._deadline:
             limit = self.spec["time_limit"]
             way_out = f"set a longer time_limit; `yard resume {self.run.id}` goes on from the last checkpoint"
@@ -285,10 +322,15 @@ class Supervisor:
 
     def _asked_to_hurry(self) -> bool:
         """Whether somebody asked a second time."""
-        return self._term_signals > 1 or len(self.attempt.cancel_requests()) > 1
+        # SLURM's TERM reaches every process of a job, and this one by its guard too: two of them are one
+        again = self._term_signals > 1 and self.allocation is None
+        return again or len(self.attempt.cancel_requests()) > 1
 
     def _on_term(self, number: int, frame: Any) -> None:
         self._term_signals += 1
+
+    def _on_notice(self, number: int, frame: Any) -> None:
+        self._notices += 1
 
     # Endings
 
@@ -348,6 +390,29 @@ def main(argv: list[str]) -> None:
 
 def _supervise(run: RunFolder, attempt: Attempt, guard: Guarded, ready: int | None) -> int:
     worker = None if ready is None else WorkerStart(**json.load(sys.stdin))
+    supervise(run, attempt, guard, worker=worker, ready=ready)
+    return 0
+
+
+def supervise(
+    run: RunFolder,
+    attempt: Attempt,
+    guard: Guarded,
+    *,
+    worker: WorkerStart | None = None,
+    ready: int | None = None,
+    allocation: Allocation | None = None,
+) -> None:
+    """Take an attempt and see it through; nothing where another has it.
+
+    Args:
+        run: its spec.json is written.
+        attempt: one of its attempts.
+        guard: of this process.
+        worker: how it is started. Default: as this machine's settings say.
+        ready: descriptor on which to tell whether it could be taken. Default: nobody asks.
+        allocation: what SLURM gave the run. Default: devices are leased.
+    """
     try:
         record = claim(attempt)
         if record is not None:
@@ -357,8 +422,7 @@ def _supervise(run: RunFolder, attempt: Attempt, guard: Guarded, ready: int | No
         raise
     _answer(ready, {"ready": True})
     if record is not None:  # else it was cancelled before it began
-        Supervisor(run, attempt, record, guard, worker).supervise()
-    return 0
+        Supervisor(run, attempt, record, guard, worker, allocation=allocation).supervise()
 
 
 def _explained(error: OSError, attempt: Attempt) -> SetupError:

@@ -44,10 +44,17 @@ class _StrictLoader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ign
 
 # YAML 1.1, which PyYAML follows, wants a dot and a sign in an exponent, so `3e-4` would be a string.
 # The pattern is the float of YAML 1.2's core schema (section 10.3.2).
+# It also reads `8:00:00` as a number to the base of 60: here it is text, so that a library reads it as it was written.
+_REPLACED = ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")
 _StrictLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:float"]
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _REPLACED]
     for first, resolvers in _StrictLoader.yaml_implicit_resolvers.items()
 }
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:int",
+    re.compile(r"^(?:[-+]?0b[0-1_]+|[-+]?0[0-7_]+|[-+]?(?:0|[1-9][0-9_]*)|[-+]?0x[0-9a-fA-F_]+)$"),
+    list("-+0123456789"),
+)
 _StrictLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(

@@ -73,7 +73,9 @@ class TrainSpec(RunSpec):
     effective_batch_size: int | None = Field(default=None, ge=1)
     """Examples per optimizer step over all devices. Null: `engine`'s own batch keys say it."""
     processes: int | None = Field(default=None, ge=1)
-    """Training processes. Null: one per GPU, one on a CPU."""
+    """Training processes on each node. Null: one per GPU, one on a CPU."""
+    nodes: int = Field(default=1, ge=1)
+    """Machines that train together, each with `gpus` and `processes`; more than one only on SLURM."""
     merge: bool = False
     """Also write the adapter merged into its base, as artifacts/model."""
     callbacks: Annotated[list[CodeRef], BeforeValidator(_listed)] = Field(default_factory=list)

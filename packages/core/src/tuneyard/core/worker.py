@@ -36,6 +36,9 @@ from tuneyard.core.results import Artifact, Ending, Failure, Metric, Result
 from tuneyard.core.run_folder import Attempt, RunFolder, now
 from tuneyard.core.specs import Spec, parse_spec
 
+ONE_REQUEST_SECONDS = 1.0
+"""TERMs within this time are one request: SLURM sends it to every process of a job, and the supervisor passes it on."""
+
 STOPPED_EXIT = 128 + signal.SIGTERM
 """Exit code of a worker that ended because it was asked to."""
 
@@ -247,8 +250,14 @@ def _attempt_of(folder: RunFolder) -> Attempt:
 
 
 def _listen_for_term(job: Job) -> None:
+    first = 0.0
+
     def on_term(number: int, frame: Any) -> None:
+        nonlocal first
         again = job.stop_requested.is_set()
+        if again and time.monotonic() - first < ONE_REQUEST_SECONDS:
+            return
+        first = first or time.monotonic()
         job.stop_requested.set()
         if again or not job.stops_itself:
             raise Stopped

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
 from tuneyard.control import launch
-from tuneyard.control.commands.arguments import Arguments
+from tuneyard.control.commands.arguments import Arguments, named_values
 from tuneyard.control.commands.follow import follow, started
 from tuneyard.control.progress import Signals
 from tuneyard.control.run import resume_variables, user_name
@@ -24,12 +25,13 @@ def main(command: str, arguments: list[str]) -> int:
     parser.add_run("whole id of the run")
     if command == "resume":
         parser.add_argument("--detach", action="store_true", help="start it and return at once")
+        parser.add_slurm()
     parser.add_json()
     options = parser.parse_args(arguments)
     workspace = find_workspace()
     run = find_run(workspace.runs, options.run, exact=True)
     if command == "resume":
-        return _resume(workspace, run, options.detach, options.json)
+        return _resume(workspace, run, options)
     if command == "cancel":
         launch.cancel(workspace, run, user_name())
         _tell(run, "is asked to end", run.status().state, options.json)
@@ -39,11 +41,16 @@ def main(command: str, arguments: list[str]) -> int:
     return 0
 
 
-def _resume(workspace: Workspace, run: RunFolder, detach: bool, as_json: bool) -> int:
+def _resume(workspace: Workspace, run: RunFolder, options: Namespace) -> int:
     variables = resume_variables(workspace, run)
+    slurm = None
+    if options.slurm:
+        from tuneyard.control.slurm_script import options as slurm_options
+
+        slurm = slurm_options(workspace, named_values(options.slurm))
     with Signals() as signals:
-        launch.resume(workspace, run, variables)
-        return started(run, as_json) if detach else follow(workspace, run, signals, as_json)
+        launch.resume(workspace, run, variables, slurm)
+        return started(run, options.json) if options.detach else follow(workspace, run, signals, options.json)
 
 
 def _tell(run: RunFolder, text: str, state: str, as_json: bool) -> None:

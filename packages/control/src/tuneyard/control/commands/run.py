@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 from tuneyard.control import launch
 from tuneyard.control.anchors import standing_folder
-from tuneyard.control.commands.arguments import Arguments
+from tuneyard.control.commands.arguments import Arguments, named_values
 from tuneyard.control.commands.follow import follow, started
 from tuneyard.control.defaults import default_request
 from tuneyard.control.overrides import parse_words
@@ -20,21 +22,23 @@ from tuneyard.control.summary import say
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.kinds import ENVIRONMENTS
-from tuneyard.core.run_folder import find_run
+from tuneyard.core.run_folder import RunFolder, find_run
 
 
 def main(command: str, arguments: list[str]) -> int:
     options = _parse(command, arguments)
     workspace = find_workspace()
+    slurm = _slurm_options(workspace, options)
     request = _request(workspace, options)
-    resolved = request.resolve(workspace, "eval" if options.task else options.kind)
+    with _where_it_runs(slurm):
+        resolved = request.resolve(workspace, "eval" if options.task else options.kind)
     for note in resolved.notes:
         say(f"note: {note}")
     if options.dry_run:
-        return _dry_run(workspace, resolved, options.json)
+        return _dry_run(workspace, resolved, slurm, options.json)
     with Signals() as signals:
         run = create(workspace, resolved.spec, request.as_given())
-        launch.start(workspace, run, resolved.variables)
+        launch.start(workspace, run, resolved.variables, slurm)
         if options.detach:
             return started(run, options.json)
         return follow(workspace, run, signals, options.json)
@@ -47,12 +51,38 @@ def _parse(command: str, arguments: list[str]) -> Namespace:
     parser.add_argument("words", nargs="*", metavar="SPEC | key=value", help="one SPEC (or run:ID), and changes to it")
     parser.add_argument("--kind", choices=tuple(ENVIRONMENTS), help="refuse a spec of another kind")
     parser.add_argument("--task", metavar="NAME", help="evaluate on this task; needs no SPEC")
+    parser.add_argument("--on", choices=("local", "slurm"), default="local", help="where it runs (default: local)")
+    parser.add_slurm()
     parser.add_argument("--detach", action="store_true", help="start it and return at once")
     parser.add_argument(
         "--dry-run", action="store_true", help="print the resolved spec and the library's arguments only"
     )
     parser.add_json()
     return parser.parse_intermixed_args(arguments)
+
+
+def _slurm_options(workspace: Workspace, options: Namespace) -> dict[str, Any] | None:
+    """sbatch's options for a run on SLURM; None for one that runs here."""
+    if options.on == "local":
+        if options.slurm:
+            raise RequestError("--slurm sets options of a job", way_out="--on slurm")
+        return None
+    from tuneyard.control.slurm import require
+    from tuneyard.control.slurm_script import options as slurm_options
+
+    if not options.dry_run:
+        require()
+    return slurm_options(workspace, named_values(options.slurm))
+
+
+def _where_it_runs(slurm: dict[str, Any] | None) -> AbstractContextManager[None]:
+    """What a spec may count on while it is resolved."""
+    if slurm is None:
+        return nullcontext()
+    from tuneyard.control.scheduled import Later, scheduled
+    from tuneyard.control.slurm_script import gpus_of
+
+    return scheduled(Later(gpus=gpus_of(slurm)))
 
 
 def _request(workspace: Workspace, options: Namespace) -> Request:
@@ -68,12 +98,14 @@ def _request(workspace: Workspace, options: Namespace) -> Request:
     return read_request(spec, overrides)
 
 
-def _dry_run(workspace: Workspace, resolved: Resolved, as_json: bool) -> int:
+def _dry_run(workspace: Workspace, resolved: Resolved, slurm: dict[str, Any] | None, as_json: bool) -> int:
     """Print what would be done; nothing is started and nothing left."""
     spec = resolved.spec.model_dump(mode="json")
     library = library_arguments(workspace, resolved)
+    script = _job_script(workspace, resolved, spec, slurm) if slurm is not None else None
     if as_json:
-        print(json.dumps({"spec": spec, "library": library, "notes": resolved.notes}, indent=2, ensure_ascii=False))
+        seen = {"spec": spec, "library": library, "notes": resolved.notes}
+        print(json.dumps(seen | ({"job": script} if script else {}), indent=2, ensure_ascii=False))
         return 0
     import yaml
 
@@ -84,4 +116,13 @@ def _dry_run(workspace: Workspace, resolved: Resolved, as_json: bool) -> int:
         print(f"# its command: {' '.join(map(str, library['command']))}")
     for note in library.get("notes") or []:
         print(f"# note: {note}", file=sys.stderr)
+    if script:
+        print(f"\n# job.sh, what sbatch is given\n{script}")
     return 0
+
+
+def _job_script(workspace: Workspace, resolved: Resolved, spec: dict[str, Any], slurm: dict[str, Any]) -> str:
+    from tuneyard.control.slurm_script import job_script, needs
+
+    run = RunFolder(workspace.runs / f"{spec['kind']}-{spec['name']}-(date)")
+    return job_script(workspace, run, needs(spec, slurm), resolved.variables)
