@@ -61,12 +61,10 @@ def of_inspect(spec: EvalSpec) -> dict[str, Any]:
     from tuneyard.eval import inspect_arguments as library
     from tuneyard.eval import inspect_tasks
 
-    source = models.source_of(spec.model, spec.adapter)
     tasks = [found for task in spec.tasks for found in inspect_tasks.find(task)]
-    provider = library.of_provider(spec, source, DEVICE if spec.gpus else "cpu", None)
     evaluation = library.of_evaluation(spec)
-    commands = [shlex.join(library.command(task, provider, evaluation)) for task in tasks]
-    notes = ["inspect's command takes no adapter"] if source.adapter else []
+    provider, model, notes = _of_server(spec) if spec.endpoint else _of_provider(spec)
+    commands = [shlex.join(library.command(task, provider, evaluation, model)) for task in tasks]
     return {
         "arguments": {"model": provider, "eval": evaluation, "tasks": [vars(task) for task in tasks]},
         "file": "".join(f"{command}\n" for command in commands),
@@ -74,6 +72,19 @@ def of_inspect(spec: EvalSpec) -> dict[str, Any]:
         "command": ["sh", SCRIPT],
         "notes": notes,
     }
+
+
+def _of_provider(spec: EvalSpec) -> tuple[dict[str, Any], list[str], list[str]]:
+    from tuneyard.eval import inspect_arguments as library
+
+    source = models.source_of(spec.model, spec.adapter)
+    provider = library.of_provider(spec, source, DEVICE if spec.gpus else "cpu", None)
+    return provider, ["--model", "hf/local"], ["inspect's command takes no adapter"] if source.adapter else []
+
+
+def _of_server(spec: EvalSpec) -> tuple[dict[str, Any], list[str], list[str]]:
+    model = f"openai-api/tuneyard/{spec.endpoint_model or 'NAME'}"
+    return {}, ["--model", model, "--model-base-url", str(spec.endpoint)], []
 
 
 def _chat(spec: EvalSpec, trained: Any) -> bool:

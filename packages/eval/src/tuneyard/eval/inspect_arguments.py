@@ -60,6 +60,9 @@ OF_PROVIDER = (
 DEFAULT_BATCH = 32
 """What `batch_size: auto` means: the provider's own number of prompts at once."""
 
+RETRIES = 6
+"""How often a request to a server is sent again before the task fails."""
+
 
 @cache
 def of_eval() -> list[str]:
@@ -113,15 +116,23 @@ def of_provider(spec: EvalSpec, source: Source, device: str | None, chat: bool |
 
 def of_evaluation(spec: EvalSpec) -> dict[str, Any]:
     """Arguments of `inspect_ai.eval` besides task, model and log folder, as JSON holds them."""
-    _, for_eval = parts(spec.engine)
+    for_provider, for_eval = parts(spec.engine)
+    if spec.endpoint and for_provider:
+        key = next(iter(for_provider))
+        message = f"`{key}` is for a model that is loaded here, and the server has loaded its own"
+        raise RequestError(message, where=f"engine.{key}", way_out="leave it out, or leave `endpoint` out")
     batch = DEFAULT_BATCH if spec.batch_size == "auto" else spec.batch_size
     given = {"limit": spec.limit, "max_connections": batch, "seed": spec.seed}
+    if spec.endpoint:  # a server samples where nobody says otherwise, and one that is gone would be asked for ever
+        given |= {"temperature": 0.0, "max_retries": RETRIES}
     return {k: v for k, v in given.items() if v is not None} | for_eval
 
 
-def command(task: InspectTask, provider: dict[str, Any], evaluation: dict[str, Any]) -> list[str]:
+def command(
+    task: InspectTask, provider: dict[str, Any], evaluation: dict[str, Any], model: list[str] | None = None
+) -> list[str]:
     """The words of the nearest command: `inspect eval`, without an adapter, which it does not know."""
-    words = ["inspect", "eval", task.spec, "--model", "hf/local"]
+    words = ["inspect", "eval", task.spec, *(model or ["--model", "hf/local"])]
     words += [w for k, v in provider.items() for w in ("-M", f"{k}={_word(v)}")]
     words += [w for k, v in task.arguments.items() for w in ("-T", f"{k}={_word(v)}")]
     return words + [w for k, v in evaluation.items() for w in (f"--{k.replace('_', '-')}", _word(v))]

@@ -63,8 +63,12 @@ def _refuse_lm_eval(spec: EvalSpec) -> None:
 
 
 def _model(job: Job, notes: list[str]) -> tuple[Model, bool]:
-    """Inspect's model around the run's weights."""
+    """Inspect's model around the run's weights, or the one that asks a server."""
     spec: EvalSpec = job.spec
+    if spec.endpoint:
+        from tuneyard.eval import inspect_endpoint
+
+        return inspect_endpoint.load(job, notes), True
     source = models.source_of(spec.model, spec.adapter)
     trained = models.trained_by(source, job.folder.path.parent)
     models.refuse_unusable(source, trained)
@@ -98,7 +102,7 @@ def _evaluate(spec: EvalSpec, task: InspectTask, model: Model, raw: Path) -> lis
         raise _explain(error, task) from error
     for log in logs:
         if log.status != "success":
-            raise _failed(log, task)
+            raise _failed(log, task, spec.endpoint)
     return logs
 
 
@@ -130,11 +134,15 @@ def _way_out(text: str) -> str | None:
     return None
 
 
-def _failed(log: EvalLog, task: InspectTask) -> TuneyardError:
+def _failed(log: EvalLog, task: InspectTask, endpoint: str | None) -> TuneyardError:
     if log.error is None:
         return RunError(f"Inspect ended with status {log.status!r}", where=task.spec)
     print(log.error.traceback, file=sys.stderr, flush=True)
     message = log.error.message
+    if endpoint and "Connection" in message:
+        return RunError(
+            f"the server does not answer any more: {message}", where=endpoint, way_out="start it, and evaluate again"
+        )
     if _way_out(message) is not None or any(sign in message for sign in OFFLINE):
         return _explain(SetupError(message), task)
     return RunError(

@@ -58,13 +58,13 @@ def _sha256(sample: EvalSample) -> str:
 
 
 def prompt_of(sample: EvalSample, model: Model) -> str:
-    """What the model was given last: as the chat template writes it."""
+    """What the model was given last: as the chat template writes it; a server's model, the messages."""
     calls = [event for event in sample.events if event.event == "model"]
     if not calls:
         return text_of(sample.input)
     last = calls[-1]
     api: Any = model.api
-    return api.hf_chat(last.input, last.tools)
+    return api.hf_chat(last.input, last.tools) if hasattr(api, "hf_chat") else text_of(last.input)
 
 
 def text_of(messages: Any) -> str:
