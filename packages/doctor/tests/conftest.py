@@ -115,7 +115,7 @@ class Clinic:
         """`yard doctor`, as it is typed; `before` stands in front of the command."""
         command = [*before, sys.executable, "-m", "tuneyard.control.cli", "doctor", *words]
         env = {**self.variables, **variables}
-        done = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         return Diagnosis(done.returncode, done.stdout, done.stderr)
 
