@@ -7,6 +7,7 @@ from pathlib import Path
 
 import dataset_folder
 import doctor_health
+import doctor_log
 import gsm8k
 import pytest
 import runs_listing
@@ -56,3 +57,9 @@ def test_a_diagnosis_takes_hardly_longer_than_importing_the_engine() -> None:
     for comparison in doctor_health.measure(pairs=3):
         print(comparison.row(doctor_health.BOUND), file=sys.stderr)
         assert comparison.ratio <= doctor_health.BOUND, comparison
+
+
+def test_a_log_is_searched_faster_than_by_grep_with_the_same_patterns() -> None:
+    comparison = doctor_log.measure(pairs=3)
+    print(comparison.row(doctor_log.BOUND), file=sys.stderr)
+    assert comparison.ratio <= doctor_log.BOUND, comparison
