@@ -64,16 +64,16 @@ def choose(spec: ServeSpec | GenerateSpec, folder: RunFolder) -> Choice:
         SetupError: the tokenizer is on the hub, which cannot be reached.
     """
     assert spec.model is not None
-    trainings = list(trainings(spec, folder.path.parent))
+    left = list(trainings(spec, folder.path.parent))
     own = fingerprint_of(spec.model.name_or_path, spec.model.revision, _trust(spec))
     found: Fingerprint | None = own
-    if not trainings:
+    if not left:
         return _told(Choice(None), own)
-    for tokenizer, said in _candidates(spec.model, trainings, folder):
+    for tokenizer, said in _candidates(spec.model, left, folder):
         found = own if tokenizer is None else fingerprint_of(tokenizer, None, _trust(spec))
-        if all(_difference(training, found) is None for training in trainings):
+        if all(_difference(training, found) is None for training in left):
             return _told(Choice(tokenizer, notes=[said] if said else []), found)
-    return _mismatch(spec, trainings, own)
+    return _mismatch(spec, left, own)
 
 
 def _mismatch(spec: ServeSpec | GenerateSpec, trainings: list[Training], own: Fingerprint) -> Choice:
