@@ -160,7 +160,7 @@ def mapping_lines(study: Study) -> Iterator[str]:
     """The text of run_mapping.yaml in pieces."""
     yield f"experiment_name: {_scalar(study.name)}\n"
     yield f"generated_at: {_scalar(now())}\n"
-    yield f"experiment_sha256: {experiment_hash(study)}\n"
+    yield f"experiment_sha256: '{experiment_hash(study)}'\n"
     yield f"total_runs: {len(study)}\n"
     yield "runs:\n"
     yield from mapping_rows(study.points())
@@ -197,7 +197,7 @@ def generated_hash(study: Study) -> str | None:
             head = [line for _, line in zip(range(5), file, strict=False)]
     except FileNotFoundError:
         return None
-    return next((line.split()[1] for line in head if line.startswith("experiment_sha256:")), "")
+    return next((line.split()[1].strip("'") for line in head if line.startswith("experiment_sha256:")), "")
 
 
 def ensure_generated(study: Study) -> Generated | None:

@@ -14,10 +14,13 @@ from typing import Any
 
 from tuneyard.control.anchors import existing
 from tuneyard.control.environments import engine_schema
+from tuneyard.control.hub import hub_of
+from tuneyard.control.models import resolve_model, stage_of
 from tuneyard.control.request import Request
 from tuneyard.control.resolve import Resolved
 from tuneyard.control.tasks import is_inspect
 from tuneyard.core.kinds import environment_of
+from tuneyard.core.references import ModelRef, kind_of
 from tuneyard.core.specs import TaskRef
 from tuneyard.study.experiment import EvaluationPlan, Task
 from tuneyard.study.study import Point, Study, digest
@@ -76,8 +79,33 @@ def baselines(study: Study) -> Iterator[Job]:
         return
     for number, start in enumerate(starting_models(study)):
         for stage, spec in evaluation_specs(study).items():
-            mapping = {**spec, **start, "name": f"{study.slug[:15].rstrip('-')}-baseline"}
+            chat = _chat_of_baseline(study, spec, start)
+            mapping = {**spec, **chat, **start, "name": f"{study.slug[:15].rstrip('-')}-baseline"}
             yield Job(baseline_name(number), stage, digest(mapping), mapping)
+
+
+def _chat_of_baseline(study: Study, spec: dict[str, Any], start: dict[str, Any]) -> dict[str, Any]:
+    """The chat template for a model that was not trained here, where nobody said.
+
+    Its trained descendants are asked through the template that they were trained with, so it must be too, where it has
+    one; else another prompt is measured, and not the training.
+    """
+    if "apply_chat_template" in spec or stage_of(study.base) == "pt":
+        return {}
+    reference = ModelRef.model_validate(start["model"])
+    if kind_of(reference.reference) == "hub":
+        return {}
+    model = resolve_model(reference, study.workspace.runs, hub_of(study.workspace))
+    return {"apply_chat_template": True} if model.path and _has_chat_template(Path(model.path)) else {}
+
+
+def _has_chat_template(folder: Path) -> bool:
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    try:
+        return b'"chat_template"' in (folder / "tokenizer_config.json").read_bytes()
+    except OSError:
+        return False
 
 
 def baseline_name(number: int) -> str:

@@ -48,6 +48,8 @@ class Ran:
     scores: list[Score] = field(default_factory=list)
     documents: dict[str, dict[Document, float]] = field(default_factory=dict)
     """Task -> document -> score, of the primary metric."""
+    asked: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Task -> hashes of its documents and of its prompts."""
     curve: list[tuple[int, float]] = field(default_factory=list)
     """Step and training loss."""
     failure: dict[str, Any] | None = None
@@ -119,8 +121,17 @@ def read_run(run: RunFolder, state: str, wanted: dict[str, str]) -> Ran:
         ran.curve = _thinned(list(_losses(attempts)))
     else:
         ran.scores = list(_scores(last.get("metrics") or {}, wanted))
+        ran.asked = _asked(run)
         ran.documents = _documents(run, [score for score in ran.scores if score.primary])
     return ran
+
+
+def _asked(run: RunFolder) -> dict[str, tuple[str, str]]:
+    try:
+        tasks = read_json(run.evaluation).get("tasks", [])
+    except (OSError, ValueError):
+        return {}
+    return {task["task"]: (task["documents_sha256"], task["prompts_sha256"]) for task in tasks}
 
 
 def _devices(run: RunFolder) -> int:

@@ -22,12 +22,12 @@ Table = tuple[tuple[str, ...], list[tuple[str, ...]]]
 
 METHOD = [
     "A score is of one trained model; a setting is a combination of values, trained once per seed.",
-    "Standard error: over the seeds of a setting, the sample's deviation divided by the root of their number.",
+    "s.e., standard error: over the seeds of a setting, the sample's deviation divided by the root of their number.",
     "Interval: percentile bootstrap, 2,000 resamples, which draws seeds and documents at once; with one seed it draws "
     "documents only, and says nothing of another seed.",
     "p: paired by document against the model that training started from. With several seeds, the mean over seeds of "
     "each document's difference under 10,000 random sign flips; with one seed and scores of 0 or 1, McNemar's exact "
-    "test. Documents are the unit, so p speaks of these trained models and not of further seeds; the interval includes both.",
+    "test. Documents are the unit: p speaks of these trained models, not of further seeds; the interval includes both.",
     "p (Holm): corrected for all tests of this report by Holm's step-down method.",
     "A setting is called higher or lower only where p (Holm) is below 0.05 and the difference's interval excludes 0.",
     "Settings are compared with the highest one by the interval of their difference on the same documents, without a "
@@ -93,17 +93,7 @@ def _scores(study: Study, task: str, found: list[Estimate]) -> tuple[str, tuple[
     keys = [key for key in study.design.keys if key != "seed"]
     head = (
         *(key.removeprefix("engine.") for key in keys),
-        *(
-            "seeds",
-            "mean",
-            "standard error",
-            "95 % interval",
-            "minus baseline",
-            "95 % interval",
-            "p",
-            "p (Holm)",
-            "verdict",
-        ),
+        *("seeds", "mean", "s.e.", "95 % interval", "minus baseline", "95 % interval", "p", "p (Holm)", "baseline"),
     )
     rows = [(*(str(each.combination.get(key, "")) for key in keys), *_cells(each)) for each in found]
     baselines = {each.against.baseline for each in found if each.against is not None}

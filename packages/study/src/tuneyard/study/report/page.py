@@ -35,12 +35,13 @@ li{margin:.25rem 0}
 table{border-collapse:collapse;font:13.5px/1.4 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
 font-variant-numeric:tabular-nums;width:100%;margin:.5rem 0 1rem}
 th{font-weight:600;text-align:left;border-bottom:1.5px solid var(--ink);vertical-align:bottom}
-th,td{padding:.3rem .7rem .3rem 0}
+th,td{padding:.3rem .9rem .3rem 0;text-align:left}
+table.data{width:auto;min-width:60%} table.data td,table.data th{white-space:nowrap}
 td{border-bottom:1px solid var(--rule);vertical-align:top}
-td.n,th.n{text-align:right}
+table td.n,table th.n{text-align:right}
 td.t{white-space:nowrap}
 figure{margin:1.2rem 0 1.8rem;break-inside:avoid}
-.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(24rem,1fr));gap:0 1.5rem}
+.pair{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(26rem,100%),1fr));gap:0 1.5rem}
 svg{width:100%;height:auto;display:block}
 svg text{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;fill:var(--soft);
 font-variant-numeric:tabular-nums}
@@ -88,7 +89,7 @@ def page(content: Content, runs: Path, place: Path, files: tuple[str, ...]) -> s
         f"<h2>What was found</h2>{_list(content.findings)}",
         f"<h3>What limits it</h3>{_list(content.cautions)}" if content.cautions else "",
         "<h2>Scores</h2>" if content.score_tables else "",
-        *(f"<h3>{escape(title)}</h3>{_table(head, rows)}" for title, head, rows in content.score_tables),
+        *(f"<h3>{escape(title)}</h3>{_table(head, rows, kind='data')}" for title, head, rows in content.score_tables),
         _figures(content.figures),
         f"<h2>Design</h2>{_table((), content.design)}",
         _matrix(content, links),
@@ -135,7 +136,7 @@ def _list(texts: list[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
 
 
-def _table(head, rows, cells=None) -> str:
+def _table(head, rows, cells=None, kind: str = "plain") -> str:
     """A table; `cells` turns a row's number and cells into HTML where escaping is not all."""
     numeric = _numeric(rows)
     top = "".join(f"<th{_class(n in numeric)}>{escape(str(text))}</th>" for n, text in enumerate(head))
@@ -146,7 +147,7 @@ def _table(head, rows, cells=None) -> str:
             "<tr>" + "".join(f"<td{_class(n in numeric)}>{cell}</td>" for n, cell in enumerate(inside)) + "</tr>"
         )
     thead = f"<thead><tr>{top}</tr></thead>" if head else ""
-    return f'<div class="wide"><table>{thead}<tbody>{"".join(made)}</tbody></table></div>'
+    return f'<div class="wide"><table class="{kind}">{thead}<tbody>{"".join(made)}</tbody></table></div>'
 
 
 def _class(numeric: bool) -> str:

@@ -32,6 +32,8 @@ class Against:
     """The same after Holm's correction over every test of the report."""
     test: str = ""
     documents: int = 0
+    alike: bool = True
+    """Whether both were asked the same documents by the same prompts."""
 
     @property
     def significant(self) -> bool:
@@ -106,6 +108,8 @@ def _of_group(
         for score, ran in by_owner.get(owner, []) if owner else []:
             if (score.task, score.metric) == (task, metric):
                 made.against = _against(made, score, ran.documents.get(task, {}))
+                asked = {trained.asked.get(task) for _, _, trained in seen} - {None}
+                made.against.alike = asked <= {ran.asked.get(task)}
         found.append(made)
     return found
 

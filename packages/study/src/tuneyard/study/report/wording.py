@@ -82,6 +82,9 @@ def _best(task: str, found: list[Estimate]) -> Iterator[str]:
     if not pairs:
         return
     best = pairs[0].best
+    if all(pair.other.mean == best.mean for pair in pairs):
+        yield f"{task}: every setting has the same mean, {score(best.mean)}."
+        return
     head = f"{task}: the highest mean, {score(best.mean)}, is of {combination(best.combination)}"
     seeds = min(len(each.values) for each in found)
     if seeds == 1:
@@ -130,6 +133,12 @@ def cautions(found: list[Estimate]) -> list[str]:
         texts.append(
             f"{len(short)} estimate(s) rest on fewer seeds than were planned, since runs failed or are missing."
         )
+    unlike = sorted({each.task for each in found if each.against is not None and not each.against.alike})
+    texts += [
+        f"{task}: the baseline was asked other documents or by other prompts (a chat template, other arguments): its "
+        "difference is not of the training alone."
+        for task in unlike
+    ]
     if any(each.interval is None for each in found):
         texts.append("Where no interval is given, the score is no mean over documents, or the documents were not kept.")
     return texts
