@@ -151,6 +151,27 @@ SIGNATURES = (
         thread="hiyouga/LlamaFactory/issues/8379",
     ),
     signature(
+        "versions-conflict",
+        (
+            r"because these package versions have conflicting dependencies|ResolutionImpossible|"
+            r"No solution found when resolving"
+        ),
+        cause="what is asked for has no versions that agree",
+        way_out=(
+            "`yard doctor compare A B` names the smallest set that conflicts and what giving one up costs; engines "
+            "that disagree need environments of their own"
+        ),
+        thread="vllm-project/vllm/issues/9092",
+    ),
+    signature(
+        "installed-anyway",
+        r"pip's dependency resolver does not currently take into account",
+        cause="pip installed a version that another installed package refuses",
+        way_out="`pip check` lists what is broken; install both in one command, or in environments of their own",
+        thread="zai-org/GLM-OCR/issues/140",
+        effect="warns",
+    ),
+    signature(
         "resolution-too-deep",
         r"ResolutionTooDeep|resolution-too-deep",
         cause="pip gave up looking for versions that agree",

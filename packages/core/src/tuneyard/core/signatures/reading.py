@@ -20,6 +20,7 @@ MARKS = (
     "ailed",
     "annot ",
     "No space left",
+    "No solution found",
     "illed",
     "Interrupt",
     "Segmentation fault",
@@ -36,7 +37,15 @@ MARKS = (
 Their first letters are rare ones where there was a choice, which makes the search for them faster.
 """
 
-SILENT_MARKS = ("multiple versions", "vllm==0.", "context length", "chat template", ": nan", ": 'nan")
+SILENT_MARKS = (
+    "dependency resolver",
+    "multiple versions",
+    "vllm==0.",
+    "context length",
+    "chat template",
+    ": nan",
+    ": 'nan",
+)
 """Those of the marks that count in a warning too."""
 
 NEAR = 8
@@ -89,7 +98,8 @@ _REPORT = re.compile(
     r"Engine core initialization failed|Engine process failed to start|EngineCore encountered an issue|"
     r"WorkerProc initialization failed|Worker failed with error|DataLoader worker \(pid\(s\)|BrokenProcessPool|"
     r"ProcessExitedException|ProcessRaisedException|RayTaskError|InductorError|BackendCompilerFailed|"
-    r"RuntimeError: cancelled$|abruptly died during map|because of the following error|Are this object's requirements defined"
+    r"RuntimeError: cancelled$|abruptly died during map|because of the following error|"
+    r"Are this object's requirements defined"
 )
 _CHAINED = re.compile(r"The above exception was the direct cause|During handling of the above exception")
 _IGNORED = re.compile(r"^Exception ignored in|Error in atexit\._run_exitfuncs")
