@@ -20,7 +20,7 @@ TRAIN: dict[str, Any] = {
 
 
 def test_the_public_names() -> None:
-    assert control.__all__ == ["Run", "evaluate", "runs", "train"]
+    assert control.__all__ == ["Run", "evaluate", "generate", "runs", "serve", "train"]
     assert set(control.__all__) <= set(dir(control))
     with pytest.raises(AttributeError):
         control.serve  # noqa: B018 - comes with its worker

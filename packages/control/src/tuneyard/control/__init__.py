@@ -15,9 +15,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tuneyard.control.run import Run, evaluate, runs, serve, train
+    from tuneyard.control.run import Run, evaluate, generate, runs, serve, train
 
-__all__ = ["Run", "evaluate", "runs", "serve", "train"]
+__all__ = ["Run", "evaluate", "generate", "runs", "serve", "train"]
 
 _HOME = "tuneyard.control.run"
 

@@ -42,12 +42,16 @@ def default_request(workspace: Workspace, kind: str | None, task: str | None, ov
         return Request({"kind": "eval"}, workspace.path, "the command line", overrides=list(overrides))
     if kind == "serve":
         return Request({"kind": "serve"}, workspace.path, "the command line", overrides=list(overrides))
-    raise RequestError(
-        "no SPEC is given",
-        way_out="eval SPEC, or tasks=NAME; `gsm8k` and `arithmetic` are there without a file"
-        if kind == "eval"
-        else "yard run SPEC; `--kind train` alone runs an example",
-    )
+    if kind == "generate" and any(override.keys[0] == "dataset" for override in overrides):
+        return Request({"kind": "generate"}, workspace.path, "the command line", overrides=list(overrides))
+    raise RequestError("no SPEC is given", way_out=_WAYS_OUT.get(str(kind), _WAYS_OUT["train"]))
+
+
+_WAYS_OUT = {
+    "train": "yard run SPEC; `--kind train` alone runs an example",
+    "eval": "eval SPEC, or tasks=NAME; `gsm8k` and `arithmetic` are there without a file",
+    "generate": "generate SPEC, or dataset=NAME: what is to be answered, such as a JSONL file with a column `prompt`",
+}
 
 
 def _train(workspace: Workspace, named: str | None, overrides: Sequence[Override]) -> Request:

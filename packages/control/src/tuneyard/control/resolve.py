@@ -20,7 +20,7 @@ from tuneyard.control.resolve_serving import resolve_generate, resolve_serve, se
 from tuneyard.control.scheduled import later
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
-from tuneyard.core.kinds import environment_of
+from tuneyard.core.kinds import ENVIRONMENTS, environment_of
 from tuneyard.core.references import ModelRef
 from tuneyard.core.run_folder import slug
 from tuneyard.core.specs import SPECS, EvalSpec, GenerateSpec, RunSpec, ServeSpec, Spec, TrainSpec, parse_spec
@@ -100,7 +100,7 @@ def to_mapping(
         raise RequestError(
             f"is a spec of kind {mapping['kind']!r}, and {kind!r} was asked for",
             where=where,
-            way_out=f"./pixiw run -e {mapping['kind']} {mapping['kind']} {where}",
+            way_out=f"./pixiw run -e {ENVIRONMENTS[mapping['kind']]} {mapping['kind']} {where}",
         )
     return mapping, []
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tuneyard.control import datasets, devices, models, serving
 from tuneyard.control.code_refs import each_file_once, resolve_code
@@ -88,21 +89,38 @@ def resolve_generate(spec: GenerateSpec, workspace: Workspace, hub: Hub, notes: 
     }
     if spec.endpoint:
         return spec.model_copy(update=update | _asked_of_server(spec, engine, workspace, hub))
-    backend = spec.backend or "vllm"
+    backend = _backend(spec, notes)
     model = models.given_or_newest(spec.model, workspace.runs, hub, notes)
     adapters, model = _served_adapters(spec.adapters, model, workspace, hub)
-    found, rank = serving.resolve_adapters(adapters, model, workspace.runs, hub)
     if backend == "vllm":
+        found, rank = serving.resolve_adapters(adapters, model, workspace.runs, hub)
         engine = fit_to_schema(engine, engine_schema(workspace, "serve"))
-        if rank:
-            engine = {"enable_lora": True, "max_lora_rank": rank, "max_loras": len(found), **engine}
+        engine = {**({"enable_lora": True, "max_lora_rank": rank, "max_loras": len(found)} if rank else {}), **engine}
+    else:
+        found = {n: models.resolve_adapter(a, model, workspace.runs, hub, f"adapters.{n}") for n, a in adapters.items()}
     gpus = devices.resolve_gpus(serving.serving_devices(engine, _number(spec.gpus)))
     return spec.model_copy(
         update=update | {"model": model, "adapters": found, "backend": backend, "gpus": gpus, "engine": engine}
     )
 
 
+def _backend(spec: GenerateSpec, notes: list[str]) -> Literal["vllm", "transformers"]:
+    """What computes here; transformers refuses at once what it cannot do."""
+    backend = spec.backend or ("vllm" if sys.platform == "linux" else "transformers")
+    if spec.backend is None and backend == "transformers":
+        notes.append("vLLM is not built for this system: transformers computes, which is slower")
+    if backend == "transformers" and spec.structured is not None:
+        raise RequestError(
+            "transformers cannot keep answers to a form",
+            where="structured",
+            way_out="backend=vllm, or an endpoint that vLLM serves",
+        )
+    return backend
+
+
 def _asked_of_server(spec: GenerateSpec, engine: dict[str, Any], workspace: Workspace, hub: Hub) -> dict[str, Any]:
+    if spec.backend:
+        raise RequestError("a server computes, and a backend is named", where="backend", way_out="leave one out")
     if engine:
         raise RequestError("the engine is the server's: it was set up when that started", where="engine")
     endpoint = serving.find_endpoint(str(spec.endpoint), workspace.runs)

@@ -163,6 +163,15 @@ def serve(spec: str | Path | Mapping[str, Any] | None = None, **fields: Any) -> 
     return _start("serve", spec, fields)
 
 
+def generate(spec: str | Path | Mapping[str, Any] | None = None, **fields: Any) -> Run:
+    """Start a batch generation and return at once; arguments and errors as for `train`. `dataset=…` needs no spec.
+
+    Its rows are in `artifacts["responses"]` once it has ended. Without a model, the newest that was trained here
+    answers: `generate(dataset="questions.jsonl", endpoint="run:ID")` asks one that is served.
+    """
+    return _start("generate", spec, fields)
+
+
 def _start(kind: str, spec: str | Path | Mapping[str, Any] | None, fields: dict[str, Any]) -> Run:
     from tuneyard.control.overrides import from_fields
     from tuneyard.control.request import create

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from tuneyard.control import launch
 from tuneyard.control.anchors import Keys, role
@@ -16,8 +17,10 @@ from tuneyard.control.index import listing
 from tuneyard.control.paths import inside
 from tuneyard.control.request import Request, create
 from tuneyard.control.resolve import Resolved, to_mapping
+from tuneyard.control.serving import is_loopback
 from tuneyard.control.turns import turn
 from tuneyard.control.workspace import Workspace
+from tuneyard.core.errors import RequestError
 from tuneyard.core.files import write_json
 from tuneyard.core.kinds import environment_of
 from tuneyard.core.run_folder import RunFolder
@@ -86,17 +89,30 @@ def library_arguments(workspace: Workspace, resolved: Resolved) -> dict[str, Any
 
 
 def check_paths(workspace: Workspace, request: Request, kind: str) -> None:
-    """Whether every file that a request names lies where an agent may reach, before any of them is read.
+    """Whether every file and server that a request names lies where an agent may reach, before any of them is read.
 
     Looked at are the fields and settings that are known to name files, and whatever else names something that exists or
     that could be made.
 
     Raises:
-        RequestError: a path, or the link it leads through, lies outside the workspace and its `allowed_paths`.
+        RequestError: a path, or the link it leads through, lies outside the workspace and its `allowed_paths`; or
+            another machine is to be asked, to which data and the key for servers would be sent.
     """
     _check(workspace, request.given, request.base)
     mapping, _ = to_mapping(request.given, request.base, request.overrides, kind, request.where)
     _check(workspace, mapping, request.base)
+    _check_endpoint(mapping.get("endpoint"))
+
+
+def _check_endpoint(endpoint: Any) -> None:
+    if not isinstance(endpoint, str) or endpoint.startswith("run:"):
+        return
+    if not is_loopback(urlsplit(endpoint).hostname or ""):
+        raise RequestError(
+            f"{endpoint} is no server on this machine, and an agent sends data to none elsewhere",
+            where="endpoint",
+            way_out="endpoint=run:ID; or a person starts it: yard run SPEC",
+        )
 
 
 def _check(workspace: Workspace, value: Any, base: Path) -> None:

@@ -131,6 +131,8 @@ def progress_text(event: dict[str, Any] | None) -> str | None:
         parts.append(f"loss {event['loss']:.4g}")
     if event.get("learning_rate") is not None:
         parts.append(f"learning rate {event['learning_rate']:.2e}")
+    if event.get("prompts_per_second") is not None:
+        parts.append(f"{event['prompts_per_second']:.1f} prompts/s")
     if event.get("tokens_per_second") is not None:
         parts.append(f"{event['tokens_per_second']:.0f} tokens/s")
     if event.get("eta") is not None:
@@ -223,6 +225,7 @@ def spec_lines(kind: str, spec: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("tasks", ", ".join(t.get("task", "?") for t in spec.get("tasks", []))))
     elif kind == "generate":
         lines.append(("dataset", _dataset_text(spec.get("dataset") or {})))
+        lines.append(("answered by", spec.get("endpoint") or spec.get("backend") or "vllm"))
     if spec.get("adapters"):
         lines.append(("adapters", ", ".join(spec["adapters"])))
     if spec.get("gpus") is not None:

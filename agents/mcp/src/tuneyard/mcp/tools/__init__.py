@@ -8,6 +8,7 @@ TOOLS = {
         Tool("train", "Start a training", "start", open_world=True),
         Tool("evaluate", "Start an evaluation", "start", open_world=True),
         Tool("serve", "Start a server", "start", open_world=True),
+        Tool("generate", "Start a batch generation", "start", open_world=True),
         Tool("serve_stop", "End a server", "change", destroys=True),
         Tool("run_status", "How a run goes", "status", reads_only=True, idempotent=True),
         Tool("run_logs", "What a run wrote", "logs", reads_only=True, idempotent=True),

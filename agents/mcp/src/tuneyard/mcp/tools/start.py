@@ -59,6 +59,17 @@ class ServeArguments(StartArguments):
     """Port on this machine. Default: 8000; 0 takes a free one."""
 
 
+class GenerateArguments(StartArguments):
+    dataset: str | None = Field(default=None, max_length=4096)
+    """What is to be answered: a JSONL file (columns such as prompt or messages), builtin:NAME, or run:ID."""
+    model: str | None = Field(default=None, max_length=4096)
+    """Who answers: a run id, folder, hub id or builtin:tiny. Default: the newest trained one, or the endpoint's."""
+    adapters: list[str] = Field(default_factory=list, max_length=MOST_ADAPTERS)
+    """Run ids or folders of LoRA adapters that each answer every input, in one pass. Default: the model alone."""
+    endpoint: str | None = Field(default=None, max_length=2048)
+    """run:ID of a served model, or the URL of a server on this machine, asked in place of loading the model."""
+
+
 class StartedRun(BaseModel):
     """One run."""
 
@@ -124,6 +135,23 @@ async def serve(call: Call, asked: ServeArguments) -> StartAnswer:
     given = {name: value for name, value in fields.items() if value not in (None, [])}
     request = await in_thread(_request, call.workspace, "serve", asked, given)
     return await _start(call, "serve", asked, [request])
+
+
+async def generate(call: Call, asked: GenerateArguments) -> StartAnswer:
+    """Start a batch generation and return at once with its run id: every record of a dataset is answered, each once,
+    also when the run is stopped and resumed. Rows end in artifacts/responses.jsonl. Settings such as n, max_tokens,
+    temperature, stop, structured, backend go under fields. Files outside the workspace, and servers elsewhere than on
+    this machine, are refused.
+    """
+    fields = {
+        "dataset": asked.dataset,
+        "model": _reference(asked.model) if asked.model else None,
+        "adapters": [_reference(adapter) for adapter in asked.adapters],
+        "endpoint": _reference(asked.endpoint) if asked.endpoint else None,
+    }
+    given = {name: value for name, value in fields.items() if value not in (None, [])}
+    request = await in_thread(_request, call.workspace, "generate", asked, given)
+    return await _start(call, "generate", asked, [request])
 
 
 async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Request]) -> StartAnswer:
