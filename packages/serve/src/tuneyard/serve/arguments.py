@@ -109,7 +109,8 @@ def describe(spec: ServeSpec) -> dict[str, Any]:
     words = flags(parser, wanted)
     parser.parse_args(words)
     command = [*(API_SERVER if on_cpu else ("vllm", "serve")), *words]
-    exports = [f"export {name}=${{{name}:-{value}}}" for name, value in defaults(spec, on_cpu).items()]
+    exports = ["export VLLM_API_KEY=$TUNEYARD_API_KEY"] if KEY_EVERYWHERE in (wanted.get("middleware") or []) else []
+    exports += [f"export {name}=${{{name}:-{value}}}" for name, value in defaults(spec, on_cpu).items()]
     return {
         "arguments": wanted,
         "file": "\n".join(["#!/bin/sh", *exports, f"exec {shlex.join(command)}", ""]),

@@ -1,0 +1,163 @@
+"""How servers end: asked to, refused before the start, killed, and without room for what they need."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import openai
+import pytest
+from desk import Desk, failure_of, left_of, told, until
+
+pytestmark = pytest.mark.slow
+
+KEY = "a-key-for-tests-0123456789"
+
+
+@pytest.fixture
+def templateless(tiny: Path, tmp_path: Path) -> Path:
+    """A model without a chat template."""
+    folder = Path(shutil.copytree(tiny, tmp_path / "plain, model=x"))
+    (folder / "chat_template.jinja").unlink()
+    return folder
+
+
+def test_a_key_is_asked_for_everywhere_and_nothing_is_left_when_it_is_stopped(desk: Desk, templateless: Path) -> None:
+    spec = desk.path / "plain.yaml"
+    spec.write_text(json.dumps({"kind": "serve", "model": str(templateless), "served_name": "plain", "port": 0}))
+    server = desk.serve(str(spec), "engine.max_model_len=256", env={"TUNEYARD_API_KEY": KEY})
+
+    # the key
+    ready = told(server.run, "ready")[0]
+    assert (ready["key"], ready["chat"]) == (True, False)
+    stranger = openai.OpenAI(base_url=server.url, api_key="wrong", max_retries=0)
+    with pytest.raises(openai.AuthenticationError):
+        stranger.models.list()
+    for path in ("/../metrics", "/../tokenize", "/../invocations"):
+        with pytest.raises(Exception, match="wants an API key"):
+            type(server)(server.run, key="wrong").ask(path)
+    assert type(server)(server.run, key="wrong").ask("/../health") == ""
+    assert KEY not in "".join(Path(f"/proc/{pid}/cmdline").read_text() for pid in processes(server.run))
+    assert not [file for file in server.run.path.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
+    refused = desk.yard("serve", "list", env={"TUNEYARD_API_KEY": "wrong"})
+    assert "wants an API key" in refused.out
+
+    # no chat template
+    client = openai.OpenAI(base_url=server.url, api_key=KEY, max_retries=0)
+    assert client.completions.create(model="plain", prompt="1", max_tokens=2).choices
+    with pytest.raises(openai.BadRequestError, match="chat template"):
+        client.chat.completions.create(model="plain", messages=[{"role": "user", "content": "1"}])
+    assert "no chat template" in told(server.run, "warning")[0]["message"]
+
+    # adapters were not asked for
+    nothing = desk.yard("serve", "add-adapter", server.run.id, templateless, env={"TUNEYARD_API_KEY": KEY})
+    assert nothing.code == 2
+
+    # the end, while somebody who never reads is being answered
+    address = urlsplit(server.url)
+    body = json.dumps({"model": "plain", "prompt": "1", "max_tokens": 200, "ignore_eos": True, "stream": True, "n": 8})
+    head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {KEY}\r\nContent-Type: application/json"
+    with socket.create_connection((address.hostname, address.port)) as deaf:
+        deaf.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
+        assert desk.yard("serve", "stop", server.run.id).code == 0
+    assert server.run.status().state == "cancelled"
+    assert left_of(server.run) == []
+    with pytest.raises(OSError):
+        socket.create_connection((address.hostname, address.port), timeout=1)
+
+
+def processes(run) -> list[int]:
+    from tuneyard.core.processes import processes_of
+
+    found = processes_of(run.id)
+    assert len(found) >= 4  # the worker, the server, the engine and its worker
+    return found
+
+
+def test_an_engine_that_is_killed_ends_the_run_with_the_reason(desk: Desk) -> None:
+    server = desk.serve("model=builtin:tiny", "port=0", "engine.max_model_len=256")
+    (engine,) = [p for p in processes(server.run) if b"VLLM::Worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    os.kill(engine, signal.SIGKILL)
+    assert until(lambda: server.run.status().ended, 60)
+    assert server.run.status().state == "failed"
+    assert "died" in failure_of(server.run)["message"]
+    assert left_of(server.run) == []
+
+
+def test_a_worker_that_is_killed_leaves_nothing(desk: Desk) -> None:
+    run = desk.start("model=builtin:tiny", "port=0")
+    assert until(lambda: len(told(run, "started")) == 1, 60)
+    assert until(lambda: any(b"VLLM::" in _cmdline(p) for p in _all_of(run)), 120)
+    os.kill(told(run, "started")[0]["pid"], signal.SIGKILL)
+    assert until(lambda: run.status().ended, 60)
+    assert left_of(run) == []
+
+
+def _all_of(run) -> list[int]:
+    from tuneyard.core.processes import processes_of
+
+    return processes_of(run.id)
+
+
+def _cmdline(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_no_room_for_the_cache_is_told_with_the_settings_that_need_less(desk: Desk) -> None:
+    run = desk.start("model=builtin:tiny", "port=0", "engine.kv_cache_memory_bytes=4096")
+    assert until(lambda: run.status().ended, 120)
+    failure = failure_of(run)
+    assert "cache" in failure["message"]
+    assert "VLLM_CPU_KVCACHE_SPACE" in failure["way_out"]
+    assert "max_model_len" in failure["way_out"]
+    assert left_of(run) == []
+
+
+def test_what_vllms_own_parser_refuses_ends_the_run_before_the_model_is_loaded(desk: Desk) -> None:
+    run = desk.start("model=builtin:tiny", "port=0", "engine.max_model_len=many")
+    assert until(lambda: run.status().ended, 60)
+    failure = failure_of(run)
+    assert failure["kind"] == "request"
+    assert "--max-model-len" in failure["message"]
+    assert "Loading" not in run.attempt(1).stderr.read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("model=no/where",), "hub"),
+        (("engine.max_model_lenn=3",), "max_model_len"),
+        (("engine.dtype=half4",), "half"),
+        (("engine.api_key=x",), "must not stand in a spec"),
+        (("engine.port=1",), "use port"),
+        (("host=0.0.0.0",), "TUNEYARD_API_KEY"),
+        (("host=192.0.2.77",), "cannot be listened on"),
+        (("port=70000",), "65535"),
+        (("engine.tensor_parallel_size=2", "gpus=1"), "takes 2"),
+        (("adapters=[builtin:tiny]",), "adapter"),
+    ],
+)
+def test_bad_requests_are_refused_before_anything_starts(desk: Desk, words: tuple[str, ...], said: str) -> None:
+    given = words if words[0].startswith("model=") else ("model=builtin:tiny", *words)
+    before = len(list((desk.path / "runs").glob("serve-*")))
+    done = desk.yard("run", "--kind", "serve", "port=0" if "port" not in words[0] else given[0], *given)
+    assert done.code in (2, 3)
+    assert said in done.err
+    assert len(list((desk.path / "runs").glob("serve-*"))) == before
+
+
+def test_without_a_spec_the_newest_trained_model_is_served(desk: Desk, low: str, high: str) -> None:
+    done = desk.yard("run", "--kind", "serve", "port=0", "--dry-run", "--json")
+    assert done.code == 0, done.err
+    spec = done.json["spec"]
+    assert spec["model"]["reference"] == "builtin:tiny" or spec["model"]["path"]
+    assert next(iter(spec["adapters"])) in (low, high)
+    assert "--lora-modules" in done.json["library"]["command"]
