@@ -22,8 +22,8 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 PIXIW = str(ROOT / "pixiw")
-ENVIRONMENTS = ("default", "train", "eval")  # serve has no worker yet
-WORKERS = ("train", "eval")
+ENVIRONMENTS = ("default", "train", "eval", "serve")
+WORKERS = ("train", "eval", "serve")
 ALLOWED_SKIPS = Path(__file__).with_name("allowed_skips.txt")
 
 
@@ -68,7 +68,8 @@ ENGINE_READS = {"train": "packages/data/tests/test_llamafactory_reads.py", "eval
 
 def worker_tests(name: str) -> tuple[str, ...]:
     """A worker's tests run in its own environment, where its engine is."""
-    return (PIXIW, "run", "-e", name, "python", "-m", "pytest", f"packages/{name}", ENGINE_READS[name])
+    reads = (ENGINE_READS[name],) if name in ENGINE_READS else ()
+    return (PIXIW, "run", "-e", name, "python", "-m", "pytest", f"packages/{name}", *reads)
 
 
 def worker_types(name: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 LIGHT = ("core", "data", "control", "doctor", "study", "mcp")
-WORKERS = ("train", "eval")
+WORKERS = ("train", "eval", "serve")
 HEAVY = (
     "torch",
     "transformers",
@@ -32,6 +32,7 @@ MAY_IMPORT = {
     "mcp": {"core", "data", "control", "doctor", "study", "mcp"},
     "train": {"core", "data", "train"},
     "eval": {"core", "data", "eval"},
+    "serve": {"core", "data", "serve"},
 }
 
 
