@@ -17,6 +17,8 @@ import pytest
 
 PROJECT = '[project]\nname = "tuneyard-{name}"\ndependencies = {pins}\n'
 
+DOCTOR = (sys.executable, "-m", "tuneyard.control.cli", "doctor")
+
 TORCH = """
     class version: cuda = None
     __version__ = "2.13.0+cpu"
@@ -113,11 +115,19 @@ class Clinic:
 
     def run(self, *words: str, before: tuple[str, ...] = (), **variables: str) -> Diagnosis:
         """`yard doctor`, as it is typed; `before` stands in front of the command."""
-        command = [*before, sys.executable, "-m", "tuneyard.control.cli", "doctor", *words]
+        command = [*before, *DOCTOR, *words]
         env = {**self.variables, **variables}
         done = subprocess.run(command, cwd=self.path, env=env, capture_output=True, text=True, timeout=600, check=False)
         assert "Traceback" not in done.stderr, done.stderr
         return Diagnosis(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str) -> subprocess.Popen[Any]:
+        """The same, not waited for."""
+        silent: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        restored = "import signal, runpy; signal.signal(2, signal.default_int_handler); "
+        code = restored + "runpy.run_module('tuneyard.control.cli', run_name='__main__', alter_sys=True)"
+        command = [sys.executable, "-c", code, "doctor", *words]
+        return subprocess.Popen(command, cwd=self.path, env=self.variables, **silent)
 
     def diagnose(self, *words: str, **options: Any) -> Diagnosis:
         return self.run("--json", *words, **options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -287,3 +288,32 @@ def test_bad_requests_are_refused_before_anything_is_probed(clinic: Clinic) -> N
         assert clinic.diagnose(*words).told["error"]["exit_code"] == 2
     (clinic.path / "pixi.toml").write_text("not = toml = at all")
     assert clinic.run().code == 2
+
+
+def test_a_broken_pyproject_is_refused(clinic: Clinic) -> None:
+    clinic.healthy()
+    clinic.pin("train", "torch==2.13.0")
+    (clinic.path / "packages" / "train" / "pyproject.toml").write_text("[project\n")
+    seen = clinic.run("train")
+    assert seen.code == 2
+    assert "pyproject.toml: cannot be read" in seen.err
+
+
+def test_ctrl_c_ends_what_runs_at_once(clinic: Clinic, tmp_path: Path) -> None:
+    note = tmp_path / "pid"
+    engine(clinic, f"import os, time\nopen({str(note)!r}, 'w').write(str(os.getpid()))\ntime.sleep(600)\n")
+    process = clinic.start("train")
+    deadline = time.monotonic() + 60
+    while not (note.exists() and note.read_text()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert not Path(f"/proc/{note.read_text()}").exists()
+
+
+def test_two_missing_engines_are_both_told(clinic: Clinic) -> None:
+    clinic.pin("eval", "lm-eval==0.4.13", "inspect-ai==0.3.285")
+    clinic.environment("eval").install("tuneyard-eval", "0.1.0", tuneyard__eval__worker="")
+    told = [f["message"] for f in clinic.diagnose("eval").told["findings"] if f["id"] == "engine-missing"]
+    assert told == ["lm-eval is not installed", "inspect-ai is not installed"]

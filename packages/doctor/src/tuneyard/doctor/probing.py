@@ -13,8 +13,10 @@ import signal
 import subprocess
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 from tuneyard.core.masking import mask_secrets
@@ -75,6 +77,7 @@ def probe(
     variables: Mapping[str, str],
     limit: float,
     cwd: Path | None = None,
+    stop: Event | None = None,
 ) -> Probed:
     """Have an interpreter execute one of the probes.
 
@@ -85,6 +88,7 @@ def probe(
         variables: its environment variables.
         limit: seconds that it may be silent; each report begins them anew.
         cwd: where it runs.
+        stop: ends the probe as soon as it is set.
     """
     token = f"doctor-{secrets.token_hex(8)}"
     reading, writing = os.pipe()
@@ -105,16 +109,16 @@ def probe(
         return Probed(refused=getattr(error, "strerror", None) or str(error))
     finally:
         os.close(writing)
-    return _followed(process, reading, token, limit)
+    return _followed(process, reading, token, limit, stop or Event())
 
 
-def _followed(process: subprocess.Popen[bytes], reading: int, token: str, limit: float) -> Probed:
+def _followed(process: subprocess.Popen[bytes], reading: int, token: str, limit: float, stop: Event) -> Probed:
     assert process.stdout is not None
     started = time.monotonic()
     streams = _Streams(reading, process.stdout.fileno())
     try:
-        code = streams.follow(process, limit)
-        left = _left_behind(token)
+        code = streams.follow(process, limit, stop)
+        left = 0 if code is None else _left_behind(token)
     finally:
         _end(process)
         kill_run(token)
@@ -134,10 +138,9 @@ def _left_behind(token: str) -> int:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    from contextlib import suppress
-
-    with suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.poll() is None:  # else its number may be another's by now
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
 
@@ -154,13 +157,13 @@ class _Streams:
             os.set_blocking(descriptor, False)
             self._selector.register(descriptor, selectors.EVENT_READ)
 
-    def follow(self, process: subprocess.Popen[bytes], limit: float) -> int | None:
-        """Read until the process ends (its exit code) or reports nothing for `limit` seconds (None)."""
+    def follow(self, process: subprocess.Popen[bytes], limit: float, stop: Event) -> int | None:
+        """Read until the process ends (its exit code), or reports nothing for `limit` seconds or is to stop (None)."""
         deadline = time.monotonic() + limit
         while (code := process.poll()) is None:
             if self._read(0.05):
                 deadline = time.monotonic() + limit
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or stop.is_set():
                 return None
         return code
 
