@@ -92,6 +92,11 @@ def test_a_healthy_log_of_a_real_run_gives_no_finding(log: str, capsys: pytest.C
     assert "nothing in it tells of a failure" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("log", sorted(path.name for path in (HERE / "failed_logs").iterdir()))
+def test_a_log_of_a_real_failure_gives_its_cause(log: str) -> None:
+    assert found(str(HERE / "failed_logs" / log)) == [("broken", log.removesuffix(".log"))]
+
+
 def test_noise_alone_gives_no_finding(write: Callable[[str], str]) -> None:
     assert found(write(noise(5000, seed=2))) == []
     assert found(write("".join(NOISE))) == []

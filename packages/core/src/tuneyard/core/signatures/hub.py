@@ -73,7 +73,7 @@ SIGNATURES = (
     ),
     signature(
         "api-key-missing",
-        r"api_key client option must be set|No \S*[A-Z]+_API_KEY\S* defined in the environment",
+        r"api_key client option must be set|Unable to initialise \w+ client|No \S*_API_KEY\S* defined in the",
         cause="a model behind an API is asked for and its key is not set",
         way_out="set the variable the line names (OPENAI_API_KEY, …) in the environment, never in a spec",
         thread="567-labs/instructor/issues/277",
