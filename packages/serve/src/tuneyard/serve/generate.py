@@ -205,7 +205,7 @@ class Engine:
             )
         except (ValueError, TypeError, OSError, TemplateError) as error:
             return f"{type(error).__name__}: {error}"
-        self._under_way[str(name)] = work
+        self._under_way[name.rpartition("-")[0]] = work  # vLLM adds letters of its own, which its answers are without
         return None
 
     def _prompt(self, work: Work) -> dict[str, Any]:
