@@ -167,7 +167,7 @@ def ask_worker(
     """
     command = worker_command(workspace, name, verb, *arguments)
     variables = worker_environment(workspace, name, extra)
-    code, answer, log = _communicate(command, variables, workspace.path, timeout, f"{name} {verb}")
+    code, answer, log = communicate(command, variables, workspace.path, timeout, f"{name} {verb}")
     try:
         value = json.loads(answer)
     except ValueError:
@@ -177,16 +177,32 @@ def ask_worker(
     return value
 
 
-def _communicate(
-    command: list[str], variables: dict[str, str], cwd: Path, timeout: float, what: str
+def communicate(
+    command: list[str], variables: dict[str, str], cwd: Path, timeout: float, what: str, *, given: bytes | None = None
 ) -> tuple[int, bytes, str]:
-    """Run a command in a process group of its own, which never outlives this call."""
+    """Run a command in a process group of its own, which never outlives this call.
+
+    Args:
+        command: the words of it.
+        variables: its environment.
+        cwd: the folder it runs in.
+        timeout: seconds until it is ended.
+        what: what it is called in messages.
+        given: what it reads on stdin; None: nothing.
+
+    Returns:
+        Its exit code, what it wrote to stdout, and to stderr.
+
+    Raises:
+        SetupError: it cannot be started.
+        RunError: it did not end in time.
+    """
     try:
         process = subprocess.Popen(
             command,
             env=variables,
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if given is None else subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             process_group=0,
@@ -194,7 +210,7 @@ def _communicate(
     except OSError as error:
         raise cannot_start(command[0], error) from error
     try:
-        answer, log = process.communicate(timeout=timeout)
+        answer, log = process.communicate(given, timeout=timeout)
     except subprocess.TimeoutExpired:
         raise RunError(f"`{what}` gave no answer within {timeout:.0f} s") from None
     finally:

@@ -18,6 +18,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -81,7 +82,7 @@ def _build(arguments: list[str]) -> int:
     parser.add_reading()
     parser.add_looking()
     parser.add_writing()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     taken = _input(options.source, options, _values(options.arguments), options.format)
     return _built([taken], options)
 
@@ -92,7 +93,7 @@ def _merge(arguments: list[str]) -> int:
     parser.add_reading()
     parser.add_looking()
     parser.add_writing()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     return _built([_input(source, options, {}, options.format) for source in options.sources], options)
 
 
@@ -100,16 +101,17 @@ def _built(inputs: list[Input], options: argparse.Namespace) -> int:
     from tuneyard.data.building import build
 
     folder = _standing(options.out)
-    entry = build(
-        inputs,
-        folder,
-        name=options.name or "train",
-        format=options.format,
-        mode="append" if options.append else "replace" if options.replace else "new",
-        wishes=_wishes(options),
-        runs=_runs(),
-        tell=_teller(options.json),
-    )
+    with redirect_stdout(sys.stderr):  # what a person's code prints is not the answer
+        entry = build(
+            inputs,
+            folder,
+            name=options.name or "train",
+            format=options.format,
+            mode="append" if options.append else "replace" if options.replace else "new",
+            wishes=_wishes(options),
+            runs=_runs(),
+            tell=_teller(options.json),
+        )
     return _tell_entry(folder, entry, options.json)
 
 
@@ -119,7 +121,7 @@ def _show(arguments: list[str]) -> int:
 
     parser = Arguments("show", "What a dataset folder holds.")
     parser.add_argument("folder", metavar="DIR", help="a dataset folder")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     shown = shown_folder(_standing(options.folder))
     if options.json:
         _print(shown)
@@ -139,9 +141,10 @@ def _check(arguments: list[str]) -> int:
     parser.add_argument("--format", choices=FORMATS, help="how rows would be written")
     parser.add_reading()
     parser.add_looking()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     taken = _input(options.source, options, _values(options.arguments), options.format, named=True)
-    found = survey(taken, _wishes(options), format=options.format, runs=_runs(), tell=_teller(options.json))
+    with redirect_stdout(sys.stderr):
+        found = survey(taken, _wishes(options), format=options.format, runs=_runs(), tell=_teller(options.json))
     if options.json:
         _print(found.as_dict())
     else:
@@ -158,9 +161,10 @@ def _sample(arguments: list[str]) -> int:
     parser.add_argument("-n", "--count", type=_positive, default=5, metavar="N", help="how many (default 5)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="(default 0)")
     parser.add_reading()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     taken = _input(options.source, options, _values(options.arguments), None, named=True)
-    chosen = sample(taken, options.count, options.seed)
+    with redirect_stdout(sys.stderr):
+        chosen = sample(taken, options.count, options.seed)
     if options.json:
         _print(chosen)
     else:
@@ -173,17 +177,18 @@ def _split(arguments: list[str]) -> int:
     from tuneyard.data.reports import entry_text
     from tuneyard.data.splitting import split
 
-    parser = Arguments("split", "A folder with the datasets train and test. No seed or size moves a problem across.")
-    parser.add_argument("source", metavar="SOURCE", help="as in build, except a pipe: it is read twice")
+    parser = Arguments("split", "Two datasets, train and test. No seed or size moves a problem across.")
+    parser.add_argument("source", metavar="SOURCE", help="as in build")
     parser.add_argument("arguments", nargs="*", metavar="key=value", help="of a function or a built-in corpus")
     parser.add_argument("--out", required=True, metavar="DIR", help="the dataset folder, which must not be there")
     parser.add_argument("--format", choices=FORMATS, help="how rows are written (default: as the first one is)")
     parser.add_argument("--held-out", type=_positive, default=HELD_OUT, metavar="N", help="1 in N is test (default 10)")
     parser.add_reading()
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     taken = _input(options.source, options, _values(options.arguments), options.format, named=True)
     folder = _standing(options.out)
-    entries = split(taken, folder, held_out=options.held_out, format=options.format)
+    with redirect_stdout(sys.stderr):
+        entries = split(taken, folder, held_out=options.held_out, format=options.format)
     if options.json:
         _print({"folder": str(folder), "datasets": [entry.model_dump() for entry in entries]})
     else:
@@ -216,7 +221,8 @@ def _input(
         if not equals:
             raise RequestError(f"--columns {text}", way_out="write role=column, such as prompt=question")
         columns[role] = column
-    return open_input(given, arguments, columns=columns, format=format, runs=_runs())
+    with redirect_stdout(sys.stderr):
+        return open_input(given, arguments, columns=columns, format=format, runs=_runs())
 
 
 def _wishes(options: argparse.Namespace) -> Wishes:

@@ -17,6 +17,7 @@ from typing import Any
 import msgspec
 
 from tuneyard.core.references import DatasetFormat
+from tuneyard.data.contents import Said
 from tuneyard.data.layouts import Layout
 from tuneyard.data.pieces import Piece
 from tuneyard.data.plain import one_a_line
@@ -57,13 +58,13 @@ class FlatRows:
         both = zip(prompts, self.column("query"), strict=True)
         return [f"{prompt}\n{query}" if prompt and query else prompt or query for prompt, query in both]
 
-    def contents(self) -> list[str]:
+    def contents(self) -> list[Said]:
         """What each says, as `contents.contents` has it."""
         parts: list[Iterable[str]] = [self.asked, *(self.column(r) for r in _ANSWERS if r in self.roles)]
         if "label" in self.roles:
-            parts.append(map(str, self.column("label")))
+            parts.append([f"\0{label}" for label in self.column("label")])
         parts.append(self.column("system") if "system" in self.roles else repeat(""))
-        return list(map("\0".join, zip(*parts, strict=False)))
+        return list(zip(*parts, strict=False))
 
     def sound(self) -> bool:
         """Whether every row asks something, and answers, and its two answers differ."""

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
@@ -32,6 +33,9 @@ ROWS_AT_ONCE = 1000
 
 COPY_BYTES = 256 << 10
 """How much is copied at once: what fits into the processor's cache is read, hashed and written from there."""
+
+MOST_PENDING = 8
+"""Pieces that may wait to be written."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[ T][\d:.,Z+-]*)?\Z")
 """Wider than what Arrow takes for a timestamp."""
@@ -139,20 +143,29 @@ class RowFile:
         self._size = 0
         self._finished = False
         self._buffer = bytearray(COPY_BYTES)
+        self._beside = ThreadPoolExecutor(1)
+        self._pending: deque[Future[None]] = deque()
         self._file = _on_disk(path, lambda: open(path, "xb", buffering=0))  # noqa: SIM115 - closed by __exit__
 
     def __enter__(self) -> RowFile:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._beside.shutdown(cancel_futures=True)
         self._file.close()
         if not self._finished:
             self.path.unlink(missing_ok=True)
 
     def write(self, data: bytes, watched: Watched) -> None:
-        """Append whole lines, and what is known of them."""
-        self._append(memoryview(data))
+        """Append whole lines, and what is known of them. They are hashed and written while the caller goes on."""
+        self._wait(MOST_PENDING)
+        self._pending.append(self._beside.submit(self._append, memoryview(data)))
         self.watched.add(watched)
+
+    def _wait(self, most: int = 0) -> None:
+        """Wait until no more than `most` pieces are not written yet."""
+        while len(self._pending) > most:
+            self._pending.popleft().result()
 
     def _append(self, data: memoryview) -> None:
         self._digest.update(data)
@@ -165,6 +178,7 @@ class RowFile:
 
     def copy(self, path: Path, start: int, end: int, watched: Watched) -> None:
         """Append the bytes of another file from `start` to `end`, whole lines too."""
+        self._wait()
         with open(path, "rb", buffering=0) as file:
             file.seek(start)
             while start < end:
@@ -195,6 +209,7 @@ class RowFile:
 
     def keep(self) -> None:
         """Close the file as it is."""
+        self._wait()
         _on_disk(self.path, self._file.close)
         self._finished = True
 

@@ -11,7 +11,7 @@ from itertools import compress
 from typing import Any, Literal
 
 from tuneyard.data.contamination import Evaluation, asked_of
-from tuneyard.data.contents import Dedupe, contents, keys, normalised
+from tuneyard.data.contents import Dedupe, Said, contents, keys, text_of
 from tuneyard.data.manifest import Contamination
 from tuneyard.data.records import Record
 from tuneyard.data.token_counts import TokenCounts
@@ -48,31 +48,36 @@ class Sieve:
         """Whether a record passes."""
         return self.sift([contents(record)], lambda: [asked_of(record)], lambda index: place) is None
 
-    def sift(self, texts: list[str], asked: Callable[[], list[str]], place: Place) -> list[bool] | None:
+    def sift(self, said: list[Said], asked: Callable[[], list[str]], place: Place) -> list[bool] | None:
         """Which rows pass; None: all of them.
 
         Args:
-            texts: what each row says (`contents`).
+            said: what each row says (`contents`).
             asked: gives what each asks; called only where that is needed.
             place: where each stands.
         """
-        kept = self._new(texts)
+        kept = self._new(said)
         if self.evaluation is not None:
-            kept = _both(kept, self._clean(texts, asked(), kept, place))
+            kept = _both(kept, self._clean(said, asked(), kept, place))
         if self.tokens is not None:
-            kept = _both(kept, self._short(texts, kept))
+            kept = _both(kept, self._short(said, kept))
         return None if kept is None or all(kept) else kept
 
-    def _new(self, texts: list[str]) -> list[bool] | None:
+    def _new(self, said: list[Said]) -> list[bool] | None:
         """Which say what none said before."""
         if self.dedupe == "no":
             return None
-        named = keys(map(normalised, texts) if self.dedupe == "normalised" else texts)
+        named = keys(said, self.dedupe)
         new = set(named)
-        if len(new) == len(named) and self._seen.isdisjoint(new):
+        known = self._seen & new
+        if not known and len(new) == len(named):
             self._seen |= new
             return None
-        kept = [self._is_new(name) for name in named]
+        if len(new) == len(named):
+            self._seen |= new
+            kept = [name not in known for name in named]
+        else:
+            kept = [self._is_new(name) for name in named]
         self.duplicates += kept.count(False)
         return kept
 
@@ -81,25 +86,26 @@ class Sieve:
         self._seen.add(name)
         return len(self._seen) > before
 
-    def _clean(self, texts: list[str], asked: list[str], kept: list[bool] | None, place: Place) -> list[bool]:
+    def _clean(self, said: list[Said], asked: list[str], kept: list[bool] | None, place: Place) -> list[bool]:
         """Which hold no document of the evaluation; those that are kept back already are not looked at."""
         assert self.evaluation is not None
         clean = []
-        for index, text in enumerate(texts):
-            found = self.evaluation.find(asked[index], text) if kept is None or kept[index] else None
+        for index, parts in enumerate(said):
+            found = self.evaluation.find(asked[index], "\n".join(parts)) if kept is None or kept[index] else None
             clean.append(found is None)
             if found is not None:
                 self.contaminated += 1
                 self._documents.add(found)
                 if len(self._first) < MOST_TOLD:
                     self._first.append(f"{place(index)} holds {self.evaluation.name_of(found)}")
-        return clean if "contaminated" in self.drop else [True] * len(texts)
+        return clean if "contaminated" in self.drop else [True] * len(said)
 
-    def _short(self, texts: list[str], kept: list[bool] | None) -> list[bool]:
+    def _short(self, said: list[Said], kept: list[bool] | None) -> list[bool]:
         """Which are no longer than the limit, where longer ones are dropped."""
         assert self.tokens is not None
-        kept = kept or [True] * len(texts)
-        lengths = dict(zip(compress(range(len(texts)), kept), self.tokens.of(list(compress(texts, kept))), strict=True))
+        kept = kept or [True] * len(said)
+        texts = [text_of(parts) for parts in compress(said, kept)]
+        lengths = dict(zip(compress(range(len(said)), kept), self.tokens.of(texts), strict=True))
         long = {index for index, length in lengths.items() if length > self.tokens.limit}
         self.long += len(long)
         if "long" not in self.drop:

@@ -6,6 +6,7 @@ TOOLS = {
     tool.name: tool
     for tool in (
         Tool("train", "Start a training", "start", open_world=True),
+        Tool("build_dataset", "Build a dataset", "datasets", destroys=True, open_world=True),
         Tool("evaluate", "Start an evaluation", "start", open_world=True),
         Tool("serve", "Start a server", "start", open_world=True),
         Tool("generate", "Start a batch generation", "start", open_world=True),

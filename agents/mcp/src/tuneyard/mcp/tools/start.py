@@ -7,6 +7,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuneyard.control.catalogue import example_path
+from tuneyard.control.dataset_builds import inline_dataset
 from tuneyard.control.defaults import default_request
 from tuneyard.control.overrides import from_fields
 from tuneyard.control.paths import inside
@@ -20,6 +21,7 @@ from tuneyard.mcp.answers import Answer, Arguments, call_text, lines
 from tuneyard.mcp.tool import Call, in_thread
 
 MOST_MODELS = 8
+MOST_RECORDS = 200
 MOST_ADAPTERS = 64
 
 
@@ -38,7 +40,11 @@ class StartArguments(Arguments):
 
 
 class TrainArguments(StartArguments):
-    pass
+    records: list[dict[str, Any]] = Field(default_factory=list, max_length=MOST_RECORDS)
+    """Rows to train on, instead of a dataset: {instruction, output}, {question, answer}, {messages}, {prompt, chosen,
+    rejected} and the like. They become a dataset folder in the workspace, datasets/inline-…"""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Role to column of the records, where names are unusual: {"prompt": "Frage", "response": "Antwort"}."""
 
 
 class EvaluateArguments(StartArguments):
@@ -104,10 +110,21 @@ class StartAnswer(Answer):
 async def train(call: Call, asked: TrainArguments) -> StartAnswer:
     """Start a fine-tune by LLaMA-Factory and return at once with its run id; it goes on whatever becomes of this
     conversation. Give spec, example or fields; nothing at all runs the default example. dry_run shows what would be
-    done. Files and code outside the workspace are refused. The same spec that still runs is not started twice.
+    done. Rows may be given as records. Files and code outside the workspace are refused. The same spec that still
+    runs is not started twice.
     """
-    request = await in_thread(_request, call.workspace, "train", asked, {})
+    fields = await in_thread(_inline, call.workspace, asked)
+    request = await in_thread(_request, call.workspace, "train", asked, fields)
     return await _start(call, "train", asked, [request])
+
+
+def _inline(workspace: Workspace, asked: TrainArguments) -> dict[str, Any]:
+    """The field that names the records given with the call."""
+    if not asked.records:
+        return {}
+    if "dataset" in asked.fields:
+        raise RequestError("records and fields.dataset: one of them", way_out="leave one out")
+    return {"dataset": str(inline_dataset(workspace, asked.records, asked.columns))}
 
 
 async def evaluate(call: Call, asked: EvaluateArguments) -> StartAnswer:
