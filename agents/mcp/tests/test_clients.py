@@ -53,7 +53,7 @@ class Inspector:
 @pytest.mark.parametrize("era", ["legacy", "modern"])
 def test_the_inspector_does_a_whole_round(clients: Path, desk: Workspace, era: str) -> None:
     inspector = Inspector(clients, desk, era)
-    assert len(inspector("--method", "tools/list", "--strict")["result"]["tools"]) == 15
+    assert len(inspector("--method", "tools/list", "--strict")["result"]["tools"]) == 19
     run = inspector.call("train", fields=TRAIN)["runs"][0]["id"]
     ended = {"wait_seconds": 50, "wait_for": "end"}
     assert inspector.call("run_status", run_id=run, **ended)["state"] == "succeeded"
@@ -76,7 +76,7 @@ def test_the_typescript_client_does_a_whole_round(clients: Path, desk: Workspace
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=180, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout)
-    assert len(told["tools"]) == 15
+    assert len(told["tools"]) == 19
     assert (told["state"], told["difference"]) == ("succeeded", pytest.approx(0.4))
     assert "did you mean 'run_id'?" in told["refused"]
     assert "A round in TypeScript" in (desk.path / "AGENTS.md").read_text()

@@ -46,14 +46,14 @@ def test_a_whole_round(desk: Workspace, client: Client) -> None:
 
 def test_every_tool_has_honest_annotations_and_schemas_that_its_answers_keep(client: Client, ended: Any) -> None:
     tools = {tool["name"]: tool for tool in client.ask("tools/list")["tools"]}
-    assert len(tools) == 15
+    assert len(tools) == 19
     for tool in tools.values():
         assert tool["inputSchema"]["additionalProperties"] is False
         assert 40 < len(tool["description"]) < 2000
         jsonschema.Draft202012Validator.check_schema(tool["inputSchema"])
         jsonschema.Draft202012Validator.check_schema(tool["outputSchema"])
     reading = {name for name, tool in tools.items() if tool["annotations"]["readOnlyHint"]}
-    assert reading == {"run_status", "run_logs", "list_runs", "compare_runs", "describe", "env_diagnose"}
+    assert reading == {"run_status", "run_logs", "list_runs", "compare_runs", "describe", "env_diagnose", "plan_study"}
     destroying = {name for name, tool in tools.items() if tool["annotations"]["destructiveHint"]}
     assert destroying == {"build_dataset", "run_cancel", "serve_stop", "set_current_tasks"}
     run, evaluation = ended(), ended("eval")
@@ -289,6 +289,6 @@ def test_a_server_without_a_workspace_says_so(tmp_path: Path) -> None:
     client = Client(tmp_path / "nowhere")
     try:
         assert "names no folder" in client.error("list_runs")
-        assert len(client.ask("tools/list")["tools"]) == 15
+        assert len(client.ask("tools/list")["tools"]) == 19
     finally:
         client.kill()
