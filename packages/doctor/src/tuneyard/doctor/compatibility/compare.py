@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
@@ -12,6 +14,7 @@ from pathlib import Path
 from tuneyard.control.commands.arguments import Arguments
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.masking import mask_secrets
 from tuneyard.doctor.compatibility.declared import Stack
 from tuneyard.doctor.compatibility.evidence import Evidence, gather
 from tuneyard.doctor.compatibility.expand import expand_all
@@ -19,12 +22,15 @@ from tuneyard.doctor.compatibility.install_command import written_files
 from tuneyard.doctor.compatibility.mitigations import Mitigation, ways_out
 from tuneyard.doctor.compatibility.proof import Proof, prove
 from tuneyard.doctor.compatibility.shared import Shared, Verdict, inventory
-from tuneyard.doctor.compatibility.stacks import environment_names, read_stack
+from tuneyard.doctor.compatibility.stacks import ON_THE_COMMAND_LINE, environment_names, read_stack
 from tuneyard.doctor.compatibility.statements import Judged, judge, read_statements
 from tuneyard.doctor.compatibility.uv import Solver, find_solver
 from tuneyard.doctor.findings import Finding
 
 DEFAULT_PYTHON = "3.11"
+
+AT_ONCE = 4
+"""Pairs that are proved at the same time."""
 
 
 @dataclass
@@ -92,7 +98,7 @@ def run(arguments: list[str]) -> int:
         proof=not options.no_proof,
         fresh=options.fresh,
         statements=options.claims,
-        command=" ".join(["yard doctor compare", *arguments]),
+        command=shlex.join(["yard", "doctor", "compare", *arguments]),
     )
     _write(comparison, options.json, options.markdown)
     return comparison.exit_code
@@ -147,14 +153,14 @@ def compare(
         comparison.not_attempted = None
     elif solver is None:
         comparison.not_attempted = why_not
-    for pair in pairs if proof and solver else ():
-        _prove(pair, solver, python)
+    if proof and solver:
+        with ThreadPoolExecutor(AT_ONCE) as pool:  # a solve waits for the index most of its time
+            list(pool.map(lambda pair: _prove(pair, solver, python), pairs))
     comparison.judged = [judge(one, solver) for one in asked]
     return comparison
 
 
-def _prove(pair: Pair, solver: Solver | None, python: str) -> None:
-    assert solver is not None
+def _prove(pair: Pair, solver: Solver, python: str) -> None:
     print(f"doctor: {pair.a.name} with {pair.b.name}", file=sys.stderr, flush=True)
     pair.proof = prove(pair.a, pair.b, pair.rows, solver, python)
     pair.evidence = gather(pair.a, pair.b, pair.rows, pair.proof, solver)
@@ -188,7 +194,8 @@ def _unique(names: list[str]) -> list[str]:
 
 def _alternatives(a: Stack, b: Stack) -> bool:
     """Two versions of one distribution are alternatives; nobody wants both."""
-    return [d.name for d in a.roots] == [d.name for d in b.roots] and len(a.roots) == 1
+    both = (*a.roots, *b.roots)
+    return len(both) == 2 and both[0].name == both[1].name and all(d.where == ON_THE_COMMAND_LINE for d in both)
 
 
 def _findings(stacks: list[Stack], folder: Path) -> list[Finding]:
@@ -198,7 +205,7 @@ def _findings(stacks: list[Stack], folder: Path) -> list[Finding]:
         for note in dict.fromkeys(stack.notes)
     ]
     for name in written_files(folder):
-        message = f"the file {name!r} was written by an install command without quotes: the shell took its > for a redirection"
+        message = f"the file {name!r} was written by an install command without quotes: a shell redirects at >"
         found.append(
             Finding("unquoted-requirement", "risky", message, evidence=str(folder), way_out=f"rm ./{name!r}; quote it")
         )
@@ -212,6 +219,6 @@ def _write(comparison: Comparison, as_json: bool, markdown: str | None) -> None:
     if markdown:
         pages.write(comparison, Path(os.environ.get("INIT_CWD") or Path.cwd()) / markdown)
     if as_json:
-        print(json.dumps(report.as_dict(comparison), indent=2, ensure_ascii=False))
+        print(mask_secrets(json.dumps(report.as_dict(comparison), indent=2, ensure_ascii=False)))
     else:
-        print(report.text(comparison))
+        print(mask_secrets(report.text(comparison)))

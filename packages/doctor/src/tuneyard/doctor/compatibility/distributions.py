@@ -8,21 +8,24 @@ does not change any more.
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from email.parser import HeaderParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from tuneyard.core.cache import cache_folder
 from tuneyard.core.errors import SetupError, TuneyardError
 from tuneyard.core.files import read_json, write_json
-from tuneyard.doctor.compatibility.uv import Release, Solver
+from tuneyard.doctor.compatibility.uv import PYTHONS, Release, Solver
 
 FORMAT = 2
 """Of the files in the cache: another number reads everything anew."""
@@ -114,43 +117,45 @@ def fetch(requirements: Iterable[str], solver: Solver | None, python: str) -> di
 def _fetch(texts: list[str], solver: Solver | None, python: str) -> dict[str, Distribution | TuneyardError]:
     if solver is None:
         return {text: SetupError("not in the cache, and there is no uv to fetch them") for text in texts}
-    releases = {text: _release(text, texts, solver, python) for text in texts}
-    pins = [f"{name}=={release.version}" for name, release in filter(_is_known, releases.values())]
-    unread = [p for p in pins if _read(*p.split("=="), solver.index) is None]
-    if unread:
-        _attempt(lambda: solver.solve(pins, python=python))  # whatever comes of it: uv now has their metadata
     found: dict[str, Distribution | TuneyardError] = {}
-    for text, answer in releases.items():
-        found[text] = (
-            answer if isinstance(answer, TuneyardError) else _attempt(lambda a=answer: _load(*a, solver, python))
-        )
+    releases: dict[str, tuple[str, Release]] = {}
+    for text in texts:
+        try:
+            releases[text] = _release(text, texts, solver, python)
+        except TuneyardError as error:
+            found[text] = error
+    _warm_up(releases.values(), solver, python)
+    for text, (name, release) in releases.items():
+        try:
+            found[text] = _load(name, release, solver, python)
+        except TuneyardError as error:
+            found[text] = error
     return found
 
 
-def _is_known(answer: object) -> bool:
-    return not isinstance(answer, TuneyardError)
+def _warm_up(releases: Iterable[tuple[str, Release]], solver: Solver, python: str) -> None:
+    """One solve for everything that is not known yet: whatever comes of it, uv has the metadata then."""
+    if any(_read(name, release.version, solver.index) is None for name, release in releases):
+        with suppress(TuneyardError):
+            solver.solve([f"{name}=={release.version}" for name, release in releases], python=python)
 
 
-def _attempt(action: Any) -> Any:
-    try:
-        return action()
-    except TuneyardError as error:
-        return error
-
-
-def _release(text: str, texts: list[str], solver: Solver, python: str) -> tuple[str, Release] | TuneyardError:
+def _release(text: str, texts: list[str], solver: Solver, python: str) -> tuple[str, Release]:
     """The release a requirement leads to: all are asked for together, and one by one where that fails.
 
     For a single one the newest is meant that can be installed at all, with everything it needs.
+
+    Raises:
+        SetupError: there is no such release.
     """
-    try:
-        answer = solver.solve(texts, dependencies=len(texts) == 1 and "==" not in text, python=python)
-        answer = answer if answer.ok else solver.solve([text], dependencies=False, python=python)
-    except TuneyardError as error:
-        return error
+    answer = solver.solve(texts, dependencies=len(texts) == 1 and "==" not in text, python=python)
+    for version in () if answer.ok else (python, *PYTHONS):  # one that refuses this Python declares something too
+        answer = solver.solve([text], dependencies=False, python=version)
+        if answer.ok or "Python" not in answer.message:
+            break
     if answer.versions is None:
-        return SetupError(answer.message)
-    name = canonicalize_name(text.partition("[")[0].partition("=")[0].partition(">")[0].partition("<")[0].strip("~! "))
+        raise SetupError(answer.message)
+    name = canonicalize_name(Requirement(text).name)
     return name, answer.versions[name]
 
 
@@ -182,7 +187,8 @@ def install_alone(distribution: Distribution, solver: Solver, python: str, folde
     Raises:
         SetupError: that failed; with uv's words.
     """
-    command = ["pip", "install", "--quiet", "--no-deps", "--target", str(folder), "--python-version", python]
+    command = ["pip", "install", "--quiet", "--no-deps", "--target", str(folder)]
+    command += ["--python", sys.executable, "--python-version", python]
     done = solver.run([*command, *solver.options, f"{distribution.name}=={distribution.version}"])
     metadata = next(folder.glob("*.dist-info/METADATA"), None)
     if done.returncode or metadata is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -65,7 +65,12 @@ def gather(a: Stack, b: Stack, rows: Sequence[Shared], proof: Proof | None, solv
             if read is None:
                 evidence.unread.append(distribution.label)
                 continue
-            _add(evidence, stack, distribution, read, rows, proof)
+            shared = {row.package: row for row in rows}
+            evidence.checks += _checks(distribution, read, shared)
+            evidence.claims += read_claims(read.readme, distribution.label, _declared_by(stack, distribution))
+            for package in _in_conflict(rows, proof):
+                if modules := read.source.imports.get(package.replace("-", "_")):
+                    evidence.uses.setdefault(package, {})[distribution.label] = modules
     return evidence
 
 
@@ -83,26 +88,17 @@ def _that_matter(stack: Stack, rows: Sequence[Shared], proof: Proof | None) -> l
     return [d for d in stack.distributions if few or d.label in places]
 
 
-def _add(
-    evidence: Evidence,
-    stack: Stack,
-    distribution: Distribution,
-    read: Facts,
-    rows: Sequence[Shared],
-    proof: Proof | None,
-) -> None:
-    shared = {row.package: row for row in rows}
+def _checks(distribution: Distribution, read: Facts, shared: dict[str, Shared]) -> Iterable[Check]:
     for check in read.source.checks:
         holds = _meaning(check, shared)
         if holds:
-            evidence.checks.append(Check(distribution.label, check.requirement, check.where, check.condition, holds))
-    evidence.claims += read_claims(read.readme, distribution.label, _declared_by(stack, distribution))
-    wanted = {row.package for row in rows if row.verdict != "agree"}
-    wanted |= {package for conflict in (proof.conflicts if proof else ()) for package in conflict.packages}
-    for package in wanted:
-        modules = read.source.imports.get(package.replace("-", "_"), [])
-        if modules:
-            evidence.uses.setdefault(package, {})[distribution.label] = modules
+            yield Check(distribution.label, check.requirement, check.where, check.condition, holds)
+
+
+def _in_conflict(rows: Sequence[Shared], proof: Proof | None) -> set[str]:
+    """The packages that two stacks disagree about."""
+    named = {package for conflict in (proof.conflicts if proof else ()) for package in conflict.packages}
+    return named | {row.package for row in rows if row.verdict != "agree"}
 
 
 def _meaning(check: RuntimeCheck, shared: dict[str, Shared]) -> str | None:

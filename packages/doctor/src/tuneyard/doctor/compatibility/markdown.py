@@ -2,35 +2,22 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
 from tuneyard.core.files import write_atomically
+from tuneyard.core.masking import mask_secrets
 from tuneyard.doctor.compatibility.compare import Comparison, Pair
+from tuneyard.doctor.compatibility.pair_page import requirement, section, stamp
 from tuneyard.doctor.compatibility.proof import Conflict
 from tuneyard.doctor.compatibility.report import headline, setback_text, solved
-from tuneyard.doctor.compatibility.shared import AREAS, Shared, Side
-
-WHY = {
-    "interpreter": "one environment has one Python",
-    "runtime": "compiled kernels load against one build of torch; another fails at import, or with undefined symbols",
-    "arrays": "compiled extensions are built against one ABI of numpy",
-    "data": "datasets are cached and read by formats that change with the major version; loading scripts ended with 4.0",
-    "hub": "everything that loads a model goes through it, and 1.0 changed its interface",
-    "models": "model classes, and the tokens a text becomes, change between versions: scores then differ without a warning",
-    "adapters": "an adapter written by a newer release may hold settings that an older one refuses",
-    "trainers": "trainers call each other's private parts; a trainer of another version fails at import or in the first step",
-    "interfaces": "validation models and servers fail at import against another major version",
-    "other": "one of the two runs outside the versions that its authors tested",
-}
-"""Why it matters that versions of such packages agree."""
+from tuneyard.doctor.compatibility.shared import AREAS
 
 
 def write(comparison: Comparison, path: Path) -> None:
     """Write the page, in one step; a file that is there is replaced, as with any output that a command names."""
-    write_atomically(path, page(comparison))
+    write_atomically(path, mask_secrets(page(comparison)))
 
 
 def page(comparison: Comparison) -> str:
@@ -57,18 +44,10 @@ def _introduction(comparison: Comparison) -> str:
         if stack.versions and len(stack.versions) <= 4 and not all(v in stack.name for v in stack.versions.values())
     )
     lines = [f"Made on {day} by this command; run it again to bring the page up to date:", "", "```sh"]
-    lines += [_command(comparison), "```"]
+    lines += [comparison.command, "```"]
     if versions:
         lines += ["", f"Where no exact version was named, the newest that installs was taken: {versions}."]
     return "\n".join(lines)
-
-
-def _command(comparison: Comparison) -> str:
-    _, _, rest = comparison.command.partition("yard doctor compare ")
-    names = [stack.name for stack in comparison.stacks if stack.name in rest]
-    for name in names:
-        rest = rest.replace(name, shlex.quote(name)) if shlex.quote(name) != name else rest
-    return f"yard doctor compare {rest}".rstrip()
 
 
 def _overview(comparison: Comparison) -> str:
@@ -77,20 +56,16 @@ def _overview(comparison: Comparison) -> str:
         for name in ("agree", "far behind", "conflict", "unknown")
     }
     summary = (
-        f"{len(comparison.pairs)} pairs: {count['agree']} agree, {count['far behind']} agree only on versions far behind, "
-        f"{count['conflict']} conflict" + (f", {count['unknown']} cannot be decided" if count["unknown"] else "") + "."
+        f"{len(comparison.pairs)} pairs: {count['agree']} agree, {count['far behind']} agree only on versions far "
+        f"behind, {count['conflict']} conflict"
+        + (f", {count['unknown']} cannot be decided" if count["unknown"] else "")
+        + "."
     )
-    rows = [(p.a.name, p.b.name, headline(p), _reason(p), _stamp(p)) for p in comparison.pairs]
+    rows = [(p.a.name, p.b.name, headline(p), _reason(p), stamp(p)) for p in comparison.pairs]
     why_not = f"\n\n**Proof not attempted**: {comparison.not_attempted}" if comparison.not_attempted else ""
     return f"## Overview\n\n{summary}{why_not}\n\n" + _table(
         ("A", "B", "verdict", "because of", "uv: outcome, time, hash"), rows
     )
-
-
-def _stamp(pair: Pair) -> str:
-    if pair.proof is None or pair.proof.together is None:
-        return f"not attempted: {pair.proof.not_attempted}" if pair.proof else "not attempted"
-    return solved(pair.proof.together)
 
 
 def _reason(pair: Pair) -> str:
@@ -130,7 +105,7 @@ def _conflict_rows(pair: Pair) -> Iterable[tuple[str, ...]]:
     for row in pair.rows:
         if row.verdict != "agree":
             shown.add(row.package)
-            yield (name, f"{row.area}: {row.package}", _requirement(row, row.a), _requirement(row, row.b), row.impact)
+            yield (name, f"{row.area}: {row.package}", requirement(row, row.a), requirement(row, row.b), row.impact)
     for conflict in pair.proof.conflicts if pair.proof else ():
         if not set(conflict.packages) <= shown:
             mine, theirs = ([i for i in conflict.members if i.stack == s.name] for s in (pair.a, pair.b))
@@ -147,63 +122,9 @@ def _area(conflict: Conflict) -> str:
     return "; ".join(dict.fromkeys(f"{AREAS.get(name, 'other')}: {name}" for name in conflict.packages))
 
 
-def _requirement(row: Shared, side: Side) -> str:
-    return f"`{side.shown}` ({side.places})"
-
-
 def _conflicts(comparison: Comparison) -> str:
-    parts = [_one(pair) for pair in comparison.pairs if pair.verdict in ("conflict", "far behind")]
+    parts = [section(pair) for pair in comparison.pairs if pair.verdict in ("conflict", "far behind")]
     return "\n\n".join(["## The conflicts, one by one", *parts]) if parts else ""
-
-
-def _one(pair: Pair) -> str:
-    lines = [
-        f"### {pair.a.name} with {pair.b.name}",
-        "",
-        f"**{headline(pair)}**. Together: {_stamp(pair)}.",
-        "",
-        "Evidence:",
-        "",
-    ]
-    lines += _evidence(pair)
-    packages = [row.package for row in pair.rows if row.verdict != "agree"]
-    packages += [name for conflict in (pair.proof.conflicts if pair.proof else ()) for name in conflict.packages]
-    packages += [s.package for s in (pair.proof.far_behind if pair.proof else ())]
-    areas = dict.fromkeys(AREAS.get(name, "other") for name in packages)
-    lines += ["", "Why it matters:", "", *(f"- {area}: {WHY[area]}." for area in areas), *_uses(pair)]
-    lines += ["", "Paths to a fix, the cheapest first:", ""]
-    for number, way in enumerate(pair.mitigations, 1):
-        tried = "" if way.tried else " (not tried)"
-        command = f" `{way.command}`" if way.command else ""
-        lines.append(f"{number}. {way.what}{tried}. Lost: {way.lost}.{command}")
-    return "\n".join(lines)
-
-
-def _evidence(pair: Pair) -> Iterable[str]:
-    for row in pair.rows:
-        if row.verdict != "agree":
-            yield f"- {row.package}: {_requirement(row, row.a)} and {_requirement(row, row.b)}: {row.impact}."
-    if pair.proof:
-        for name, solve in pair.proof.alone.items():
-            yield f"- `{name}` alone: {solved(solve)}." + (f" {solve.message}" if not solve.ok else "")
-        for conflict in pair.proof.conflicts:
-            members = " with ".join(f"`{item.declared.shown}` ({item.declared.where})" for item in conflict.members)
-            yield f"- A smallest conflicting set, by deletion: {members}. uv: {solved(conflict.solve)}. {conflict.solve.message}"
-            for given in conflict.giving_up:
-                yield f"    - without `{given.item.declared.shown}`: {given.consequence}"
-        for setback in pair.proof.setbacks:
-            yield f"- given up: {setback_text(setback)}"
-    for check in pair.evidence.checks:
-        when = f" when `{check.condition}`" if check.condition else ""
-        yield f"- checked at run time: {check.distribution} asks for `{check.requirement}`{when} (`{check.where}`): {check.holds}."
-    if pair.evidence.unread:
-        yield f"- The code of {', '.join(pair.evidence.unread)} was not read: its wheel is for one platform, or could not be had."
-
-
-def _uses(pair: Pair) -> Iterable[str]:
-    for package, users in sorted(pair.evidence.uses.items()):
-        for distribution in users:
-            yield f"- {distribution} imports {package} in {pair.evidence.modules(package, distribution)}."
 
 
 def _said(comparison: Comparison) -> str:
@@ -235,8 +156,7 @@ def _next_steps(comparison: Comparison) -> str:
 
 
 def _step(pair: Pair) -> str:
-    best = next((way for way in pair.mitigations if way.kind not in ("no move",)), pair.mitigations[0])
-    return f"- {pair.a.name} with {pair.b.name}: {best.what}."
+    return f"- {pair.a.name} with {pair.b.name}: {pair.mitigations[0].what}."
 
 
 def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

@@ -11,7 +11,7 @@ from packaging.version import Version
 from tuneyard.core.errors import TuneyardError
 from tuneyard.doctor.compatibility.declared import Declared, Stack
 from tuneyard.doctor.compatibility.evidence import Evidence
-from tuneyard.doctor.compatibility.proof import Conflict, GivingUp, Item, Proof, Setback
+from tuneyard.doctor.compatibility.proof import Conflict, GivingUp, Proof, Setback
 from tuneyard.doctor.compatibility.ranges import is_exact
 from tuneyard.doctor.compatibility.uv import Release, Solver
 
@@ -34,13 +34,13 @@ def ways_out(a: Stack, b: Stack, proof: Proof, evidence: Evidence, solver: Solve
     """The ways out of one pair's conflicts; empty where there are none."""
     if proof.resolves and not proof.far_behind:
         return []
-    found = [*_moves(a, b, proof, solver), *_moves(b, a, proof, solver)]
-    found += _extras(proof)
+    moves = [*_moves(a, b, proof, solver), *_moves(b, a, proof, solver)]
+    found = [*(way for way in moves if way.kind == "move"), *_extras(proof)]
     found.append(_split(a, b))
     if len(proof.conflicts) == 1:
         found += _relaxed(a, b, proof.conflicts[0], evidence)
     found += _without_dependencies(b, proof, evidence)
-    return found
+    return [*found, *(way for way in moves if way.kind != "move")]
 
 
 def _moves(stack: Stack, other: Stack, proof: Proof, solver: Solver | None) -> Iterable[Mitigation]:
@@ -50,7 +50,7 @@ def _moves(stack: Stack, other: Stack, proof: Proof, solver: Solver | None) -> I
         return
     root, now = pinned[0], stack.versions.get(pinned[0].name)
     extras = f"[{','.join(sorted(root.requirement.extras))}]" if root.requirement.extras else ""
-    others = [Item(other.name, d).line for d in other.to_solve()]
+    others = [_as_it_is(other, d) for d in other.to_solve()]
     for bound in (f">{now}", f"<{now}") if now else ():
         try:
             answer = solver.solve([*others, f"{root.name}{extras}{bound}"], python=proof.python)
@@ -59,6 +59,13 @@ def _moves(stack: Stack, other: Stack, proof: Proof, solver: Solver | None) -> I
         if answer.versions and now:
             yield _moved(root, now, answer.versions[root.name], proof, stack)
             return
+
+
+def _as_it_is(stack: Stack, declared: Declared) -> str:
+    """A requirement with the version that was compared: one without a version would walk back instead."""
+    known = stack.versions.get(declared.name)
+    extras = f"[{','.join(sorted(declared.requirement.extras))}]" if declared.requirement.extras else ""
+    return f"{declared.name}{extras}=={known}" if known else str(declared.requirement)
 
 
 def _moved(root: Declared, now: str, release: Release, proof: Proof, stack: Stack) -> Mitigation:

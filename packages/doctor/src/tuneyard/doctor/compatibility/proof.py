@@ -16,16 +16,13 @@ from tuneyard.core.errors import TuneyardError
 from tuneyard.doctor.compatibility.declared import Declared, Stack
 from tuneyard.doctor.compatibility.ranges import intersect
 from tuneyard.doctor.compatibility.shared import Shared
-from tuneyard.doctor.compatibility.uv import Release, Resolution, Solver
+from tuneyard.doctor.compatibility.uv import PYTHONS, Release, Resolution, Solver
 
-FAR_BEHIND_DAYS = 365
-"""A release this much older than the one a stack takes by itself is the price of a conflict, not a solution."""
+FAR_BEHIND_DAYS = 180
+"""A release this much older than what every stack takes by itself is the price of a conflict, not a solution."""
 
 MOST_SETS = 6
 """Conflicts that are taken apart for one pair; more are counted as one rest."""
-
-PYTHONS = ("3.11", "3.12", "3.13", "3.10", "3.14", "3.9")
-"""Tried in this order where the one that was asked for does not serve both."""
 
 
 @dataclass(frozen=True)
@@ -244,7 +241,7 @@ def _giving_up(item: Item, members: list[Item], others: list[Item], ask: Ask) ->
     resolution = ask(rest)
     name = item.declared.name
     if resolution.versions is None:
-        return GivingUp(item, False, f"still no solution: {resolution.message[:300]}", None)
+        return GivingUp(item, False, f"still no solution: {resolution.reason[:300]}", None)
     release = resolution.versions.get(name)
     if release is None:
         return GivingUp(item, True, f"{name} is not installed at all", None)

@@ -106,7 +106,7 @@ def _proof(proof: Proof) -> list[str]:
         return [f"  proof: not attempted: {proof.not_attempted}"]
     assert proof.together is not None
     lines = [f"  proof: {solved(proof.together)}"]
-    lines += [f"  {name} alone: {solve.message}" for name, solve in proof.alone.items() if not solve.ok]
+    lines += [f"  {name} alone: {solve.reason}" for name, solve in proof.alone.items() if not solve.ok]
     for conflict in proof.conflicts:
         lines.append(f"  conflict: {conflict_text(conflict)}")
         lines += [f"    without {g.item.declared.shown}: {g.consequence}" for g in conflict.giving_up]

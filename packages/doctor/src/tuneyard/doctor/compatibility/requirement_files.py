@@ -11,7 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from tuneyard.core.errors import RequestError, unknown
-from tuneyard.doctor.compatibility.declared import PythonFloor, Stack, declare
+from tuneyard.doctor.compatibility.declared import Declared, PythonFloor, Stack, declare
 from tuneyard.doctor.compatibility.distributions import Distribution, read_wheel
 from tuneyard.doctor.compatibility.expand import add_floor, required
 
@@ -148,30 +148,30 @@ def read_pyproject(path: Path, stack: Stack, *, extras: list[str] | None = None)
     Raises:
         RequestError: not TOML, no [project] table, dependencies that only a build knows, an extra that is not there.
     """
-    text = read_text(path)
-    project = _project(text, path)
-    lines = text.splitlines()
+    content = read_text(path)
+    project = _project(content, path)
+    lines = content.splitlines()
     name = canonicalize_name(project.get("name", path.parent.name))
+    stack.local.add(name)
     if "requires-python" in project:
         stack.floors.append(python_floor(project["requires-python"], _place(path, lines, "requires-python")))
-    wanted = [(None, text) for text in _strings(project.get("dependencies", []), path)]
     optional = project.get("optional-dependencies", {})
-    for extra in extras or []:
-        if extra not in optional:
+    queue: list[str | None] = [None, *(extras or [])]
+    for extra in queue:  # grows while it is walked: an extra may ask for another one of the same project
+        if extra is not None and extra not in optional:
             raise unknown("extra", extra, optional, where=str(path))
-        wanted += [(extra, text) for text in _strings(optional[extra], path)]
-    for extra, requirement in wanted:
-        _add_wanted(requirement, extra, path, lines, stack, name)
+        for text in _strings(optional[extra] if extra else project.get("dependencies", []), path):
+            declared = declare(text, _place(path, lines, text), extra=extra)
+            if declared.name == name:
+                queue += [e for e in sorted(declared.requirement.extras) if e not in queue]
+            else:
+                _add_wanted(declared, text, path, stack)
 
 
-def _add_wanted(text: str, extra: str | None, path: Path, lines: list[str], stack: Stack, own: str) -> None:
-    declared = declare(text, _place(path, lines, text), extra=extra)
-    if declared.name == own:
-        return
+def _add_wanted(declared: Declared, text: str, path: Path, stack: Stack) -> None:
     sibling = _sibling(path, declared.name)
     if sibling is not None:  # a part of the same repository: the index does not have it
         if declared.name not in stack.local:
-            stack.local.add(declared.name)
             read_pyproject(sibling, stack)
         return
     add_requirement(text, declared.where, path.parent, stack)
@@ -214,7 +214,9 @@ def _strings(value: Any, path: Path) -> list[str]:
 
 
 def _place(path: Path, lines: list[str], text: str) -> str:
-    number = next((n for n, line in enumerate(lines, 1) if text in line), None)
+    quoted = (f'"{text}"', f"'{text}'")
+    number = next((n for n, line in enumerate(lines, 1) if any(q in line for q in quoted)), None)
+    number = number or next((n for n, line in enumerate(lines, 1) if text in line), None)
     return f"{path}:{number}" if number else str(path)
 
 

@@ -155,20 +155,16 @@ def _function(node: ast.Call) -> str:
 
 
 def _whose_version(node: ast.AST) -> str | None:
-    """The distribution whose version is parsed: `vparse(peft.__version__)`, `parse(version("nltk"))`, `PEFT_VERSION`."""
-    if isinstance(node, ast.NamedExpr):
-        node = node.value
-    if not isinstance(node, ast.Call) or not node.args:
+    """The distribution whose version is parsed: `vparse(peft.__version__)`, `parse(version("a"))`, `PEFT_VERSION`."""
+    node = node.value if isinstance(node, ast.NamedExpr) else node
+    if not isinstance(node, ast.Call) or _function(node) not in _PARSERS or not node.args:
         return None
-    if _function(node) == "version" and isinstance(node.args[0], ast.Constant):
-        return str(node.args[0].value).replace("_", "-")
-    if _function(node) not in _PARSERS:
-        return None
-    inner = node.args[0]
-    if isinstance(inner, ast.Call):
-        return _whose_version(inner)
-    if isinstance(inner, ast.Attribute) and inner.attr == "__version__" and isinstance(inner.value, ast.Name):
-        return inner.value.id.replace("_", "-")
-    if isinstance(inner, ast.Name) and inner.id.upper().endswith("_VERSION"):
-        return inner.id[: -len("_VERSION")].lower().strip("_").replace("_", "-") or None
-    return None
+    name = None
+    match node.args[0]:
+        case ast.Call(args=[ast.Constant(value=str(named)), *_]) as call if _function(call) == "version":
+            name = named
+        case ast.Attribute(value=ast.Name(id=named), attr="__version__"):
+            name = named
+        case ast.Name(id=named) if named.upper().endswith("_VERSION"):
+            name = named[: -len("_VERSION")].lower().strip("_")
+    return name.replace("_", "-") if name else None

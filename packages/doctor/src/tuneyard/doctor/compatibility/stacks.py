@@ -23,6 +23,9 @@ from tuneyard.doctor.compatibility.requirement_files import (
 )
 from tuneyard.doctor.compatibility.uv import load_launcher
 
+ON_THE_COMMAND_LINE = "the request"
+"""Where a requirement stands that was typed."""
+
 
 def read_stack(text: str, workspace: Workspace | None, folder: Path, target: str) -> Stack:
     """The stack that an argument names.
@@ -102,7 +105,7 @@ def _from_requirements(text: str, target: str) -> Stack:
     except InvalidRequirement:
         parts = text.split()
     for part in parts:
-        add_requirement(part, "the request", Path(), stack)
+        add_requirement(part, ON_THE_COMMAND_LINE, Path(), stack)
     return stack
 
 

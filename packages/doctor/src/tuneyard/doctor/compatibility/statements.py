@@ -104,7 +104,7 @@ def _ranges(statement: Statement) -> str:
 
 def _solved(answer: Resolution) -> str:
     if answer.versions is None:
-        return f"uv for Python {answer.python}: {answer.message}"
+        return f"uv for Python {answer.python}: {answer.reason}"
     asked = [declare(text, "") for text in answer.asked]
     found = [f"{d.name} {answer.versions[d.name].version}" for d in asked if d.name in answer.versions]
     return f"uv for Python {answer.python} resolves them with {', '.join(dict.fromkeys(found))}"

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 import tomllib
 from collections.abc import Iterable
@@ -30,6 +31,9 @@ KEPT_SECONDS = 6 * 3600
 
 FORMAT = 1
 """Of the answers that are kept."""
+
+PYTHONS = ("3.11", "3.12", "3.13", "3.10", "3.14", "3.9")
+"""Tried in this order where the version that was asked for does not serve."""
 
 _OLDEST = (0, 9)
 """The first uv whose pylock.toml tells when a release was uploaded."""
@@ -69,6 +73,11 @@ class Resolution:
     @property
     def ok(self) -> bool:
         return self.versions is not None
+
+    @property
+    def reason(self) -> str:
+        """The solver's words without the sentence that every failure begins with."""
+        return self.message.partition(" cause: ")[2] or self.message
 
     @property
     def digest(self) -> str:
@@ -115,7 +124,8 @@ class Solver:
 
     def _solve(self, asked: tuple[str, ...], dependencies: bool, python: str) -> Resolution:
         command = ["pip", "compile", "--format", "pylock.toml", "--quiet", "--no-header", "--color", "never"]
-        command += ["--python-version", python, *self.options, *([] if dependencies else ["--no-deps"]), "-"]
+        command += ["--python", sys.executable, "--python-version", python]  # else uv asks every Python of PATH
+        command += [*self.options, *([] if dependencies else ["--no-deps"]), "-"]
         started = time.monotonic()
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         done = self.run(command, "\n".join([*asked, ""]))
