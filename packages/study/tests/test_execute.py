@@ -78,6 +78,20 @@ def test_everything_is_trained_evaluated_and_linked(write: Write) -> None:
     assert len(runs_of_study(study.workspace.runs, "rank")) == 9
 
 
+def test_yard_runs_lists_those_of_a_study(write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    from tuneyard.control.cli import run as yard
+
+    run(write("one", variables={"lora_rank": [8]}, seeds=[1], evaluation=None))
+    run(write("two", experiment={"name": "two"}, variables={"lora_rank": [16]}, seeds=[1]))
+    assert yard(["runs", "--study", "two", "--json"]) == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert sorted(row["kind"] for row in listed) == ["eval", "eval", "train"]
+    assert yard(["runs", "--study", "two", "--kind", "train", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == 1
+    assert yard(["runs", "--study", "nobody's"]) == 0
+    assert "no such runs" in capsys.readouterr().out
+
+
 def test_an_evaluation_does_not_wait_for_the_trainings_that_are_left(write: Write) -> None:
     study = write(seeds=[1, 2, 3, 4])
     run(study, at_once=1)

@@ -23,7 +23,7 @@ def check_values(study: Study) -> None:
         RequestError: a value is wrong, a dataset or model is not there; with the variable.
         SetupError: the training's environment has not been built.
     """
-    for params in _one_at_a_time(study):
+    for params in one_at_a_time(study):
         point = Point(0, params)
         try:
             study.resolve(point)
@@ -32,7 +32,8 @@ def check_values(study: Study) -> None:
             raise RequestError(f"{error.message} (with {told})", where=error.where, way_out=error.way_out) from error
 
 
-def _one_at_a_time(study: Study) -> Iterator[Values]:
+def one_at_a_time(study: Study) -> Iterator[Values]:
+    """Each value of each variable once, the others at their first."""
     first = next(study.points()).params
     yield first
     for axis in study.design.axes:

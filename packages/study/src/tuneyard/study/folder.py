@@ -7,6 +7,7 @@ configs/run_mapping.yaml         `yard study generate`: which run has which valu
 configs/data/                    the datasets, for LLaMA-Factory's own command
 scripts/*.sh                     `yard study generate`: batch scripts
 study.jsonl                      the journal: which run of tuneyard does which job
+study.log                        what a detached study says
 results/run_000/                 links to what the training left
 eval_results/run_000/TASK/       links to what the evaluation left
 report.html, report.md, results.csv, results.parquet

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from tuneyard.control.commands.arguments import Arguments
@@ -19,6 +21,7 @@ def main(command: str, arguments: list[str]) -> int:
     parser = Arguments(command, "List the runs, the newest first.")
     parser.add_argument("--kind", choices=tuple(ENVIRONMENTS), help="only runs of this kind")
     parser.add_argument("--state", choices=STATES, action="append", help="only runs in this state; may be repeated")
+    parser.add_argument("--study", metavar="NAME", help="only runs that this study made")
     parser.add_argument("--limit", type=int, default=20, metavar="N", help="the newest N (default 20)")
     parser.add_argument("--all", action="store_true", help="all of them")
     parser.add_json()
@@ -26,9 +29,24 @@ def main(command: str, arguments: list[str]) -> int:
     if options.limit < 1:
         raise RequestError(f"--limit {options.limit}", way_out="at least 1, or --all")
     limit = None if options.all else options.limit
-    rows, total = listing(find_workspace().runs, options.kind, options.state or (), limit)
+    runs = find_workspace().runs
+    if options.study is None:
+        rows, total = listing(runs, options.kind, options.state or (), limit)
+    else:
+        rows, total = _of_study(runs, options.study, options.kind, options.state or (), limit)
     print(json.dumps([_as_json(row) for row in rows], indent=2) if options.json else _table(rows, total))
     return 0
+
+
+def _of_study(
+    runs: Path, study: str, kind: str | None, states: Sequence[str], limit: int | None
+) -> tuple[list[Row], int]:
+    """The runs that carry the mark of a study."""
+    from tuneyard.control.study_mark import runs_of_study
+
+    made = set(runs_of_study(runs, study, kind))
+    rows = [row for row in listing(runs, kind, states)[0] if row[0] in made]
+    return rows[:limit], len(rows)
 
 
 def _as_json(row: Row) -> dict[str, Any]:

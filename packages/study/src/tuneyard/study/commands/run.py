@@ -7,6 +7,7 @@ import json
 from tuneyard.control.summary import say
 from tuneyard.study.checks import check
 from tuneyard.study.commands.opening import add_yes, parser, refuse_huge, study_of, warn
+from tuneyard.study.detach import log_of, start_detached
 from tuneyard.study.execute import Execution, Tally
 from tuneyard.study.generate import ensure_generated
 from tuneyard.study.study import Study
@@ -18,6 +19,7 @@ def main(command: str, arguments: list[str]) -> int:
     more = " What failed or was cancelled is tried again." if again else ""
     made = parser(command, f"Train and evaluate what is not done yet, then write the report.{more}")
     made.add_argument("--jobs", type=int, metavar="N", help="runs in flight at most (default: one more than devices)")
+    made.add_argument("--detach", action="store_true", help="check it, start it and return; it writes to study.log")
     made.add_argument("--no-report", action="store_true", help="leave the report to `yard study report`")
     add_yes(made)
     options = made.parse_args(arguments)
@@ -26,6 +28,11 @@ def main(command: str, arguments: list[str]) -> int:
     warn(warnings_of(study))
     check(study)
     ensure_generated(study)
+    if options.detach:
+        pid = start_detached(study, again=again, yes=options.yes)
+        answer = {"study": study.name, "pid": pid, "log": str(log_of(study))}
+        print(json.dumps(answer) if options.json else f"{study.name}: process {pid} runs it; log: {log_of(study)}")
+        return 0
     tally = execute(study, again=again, at_once=options.jobs)
     if not tally.cancelled and not options.no_report:
         _report(study, options.json)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuneyard.core.files import explain_os_error, write_atomically
-from tuneyard.study.report.collect import collect
-from tuneyard.study.report.content import content_of
+from tuneyard.study.report.collect import Collected, collect
+from tuneyard.study.report.content import Content, content_of
 from tuneyard.study.report.markdown import markdown
 from tuneyard.study.report.page import page
 from tuneyard.study.report.tables import rows, write_csv, write_parquet
@@ -15,14 +15,19 @@ from tuneyard.study.study import Study
 HTML, MARKDOWN, CSV, PARQUET = "report.html", "report.md", "results.csv", "results.parquet"
 
 
-def write_report(study: Study) -> list[Path]:
+def write_report(study: Study, collected: Collected | None = None, content: Content | None = None) -> list[Path]:
     """Write the report as far as the study is; the files that were written, the page first.
+
+    Args:
+        study: what is reported.
+        collected: what its runs left, where it was read already.
+        content: what the report says, where that was made already.
 
     Raises:
         SetupError: the folder cannot be written to.
     """
-    collected = collect(study)
-    content = content_of(study, collected)
+    collected = collected or collect(study)
+    content = content or content_of(study, collected)
     place = study.folder.report
     try:
         place.mkdir(parents=True, exist_ok=True)
