@@ -22,7 +22,7 @@ from tuneyard.core.processes import processes_of
 from tuneyard.core.run_folder import RunFolder, find_run
 
 ROOT = Path(__file__).parents[3]
-READY_SECONDS = 240.0
+READY_SECONDS = 480.0
 
 LORA = {
     "kind": "train",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.core.errors import TuneyardError
+from tuneyard.core.importing import uncollected
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import ServeSpec, parse_spec
 
@@ -38,9 +39,10 @@ def prepare(spec: ServeSpec, folder: RunFolder) -> tuple[Any, dict[str, Any]]:
     Raises:
         RequestError: vLLM refuses a setting, or tokenizes the model differently from its training.
     """
-    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+    with uncollected():
+        from vllm.entrypoints.cli.serve import validate_parsed_serve_args
 
-    from tuneyard.serve import arguments, tokens
+        from tuneyard.serve import arguments, tokens
 
     choice = tokens.choose(spec, folder)
     wanted = arguments.settings(spec, arguments.computes_on_cpu(), choice.tokenizer)
