@@ -11,7 +11,7 @@ import jinja2
 import torch
 from transformers import AutoModelForCausalLM, GenerationConfig
 
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, unknown
 from tuneyard.core.generation import Answer, Completion, Work, token_ids
 from tuneyard.core.specs import GenerateSpec
 from tuneyard.core.worker import Job
@@ -34,7 +34,15 @@ LOADING = (
 
 
 def settings(spec: GenerateSpec) -> dict[str, Any]:
-    """The arguments of `generate`, as JSON holds them."""
+    """The arguments of `generate`, as JSON holds them.
+
+    Raises:
+        RequestError: a key of `engine` that transformers does not have.
+    """
+    known = (*LOADING, *GenerationConfig().to_dict())
+    for key in spec.engine:
+        if key not in known:
+            raise unknown("key of transformers' generation", key, known, where="engine")
     sampled = {"do_sample": True, "temperature": spec.temperature, "top_p": spec.top_p}
     return {
         "max_new_tokens": spec.max_tokens,
@@ -49,10 +57,12 @@ def backend(job: Job) -> Loaded:
     """The model of a run with its adapters, and the tokenizer that was compared with training's.
 
     Raises:
-        RequestError: the tokens differ, an adapter does not fit, or greedy samples are asked for several times.
+        RequestError: a setting is wrong, the tokens differ, an adapter does not fit, or several greedy samples are asked.
         SetupError: the hub is needed and cannot be reached.
     """
     spec: GenerateSpec = job.spec
+    settings(spec)
+    refuse_same(spec)
     source = models.source_of(spec.model)
     trained = models.trained_by(source, job.folder.path.parent)
     models.refuse_unusable(source, trained)
@@ -68,6 +78,16 @@ def backend(job: Job) -> Loaded:
     for warning in encoding.warnings:
         job.warn(warning)
     return Loaded(spec, encoding, _load(spec, source))
+
+
+def refuse_same(spec: GenerateSpec) -> None:
+    """transformers gives no two answers by taking the likeliest token each time."""
+    if spec.n > 1 and spec.temperature == 0 and "num_beams" not in spec.engine:
+        raise RequestError(
+            f"{spec.n} answers at temperature 0 would all be the same, and transformers refuses them",
+            where="n",
+            way_out="temperature=0.7, or n=1",
+        )
 
 
 def _load(spec: GenerateSpec, source: Source) -> Any:
@@ -107,12 +127,6 @@ class Loaded:
         self.tokenizer.padding_side = "left"
         if self.tokenizer.pad_token is None:
             self.tokenizer.pad_token = self.tokenizer.eos_token
-        if self.spec.n > 1 and self.spec.temperature == 0 and "num_beams" not in self.spec.engine:
-            raise RequestError(
-                f"{self.spec.n} answers at temperature 0 would all be the same, and transformers refuses them",
-                where="n",
-                way_out="temperature=0.7, or n=1",
-            )
 
     def answer(self, work: Iterator[Work], told: Callable[[Answer], None]) -> None:
         for adapter, pieces in groupby(work, key=lambda piece: piece.adapter):
