@@ -187,6 +187,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_slot: None) -> It
     (folder / "tuneyard.yaml").write_text(json.dumps({"environments": interpreters}))
     prepare = folder / "sources" / "tuneyard" / "data"
     prepare.mkdir()
+    (prepare / "__init__.py").touch()  # as the real package has one, which would be taken before a folder without
     (prepare / "__main__.py").write_text(PREPARE)
     monkeypatch.setenv("PYTHONPATH", str(folder / "sources"))
     monkeypatch.setenv("TUNEYARD_LEASES", str(tmp_path / "leases"))
