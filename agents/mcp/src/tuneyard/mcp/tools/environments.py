@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from tuneyard.control.paths import inside
 from tuneyard.core.references import kind_of
-from tuneyard.mcp.answers import Answer, Arguments, call_text, lines
+from tuneyard.mcp.answers import Answer, Arguments, call_text, clip, lines, size
 from tuneyard.mcp.tool import Call, in_thread
 
 if TYPE_CHECKING:  # it is imported when it is asked: starting the server must not pay for it
@@ -17,7 +17,9 @@ if TYPE_CHECKING:  # it is imported when it is asked: starting the server must n
 IMPORT_SECONDS = 40.0
 """How long one import may take here: clients give up on a call after a minute."""
 
-CONCISE_FINDINGS = 4
+ROOM = 1050
+"""Characters that the findings of a concise answer have, as data; the environments have the rest."""
+
 DETAILED_FINDINGS = 40
 
 
@@ -93,8 +95,9 @@ class DiagnoseAnswer(Answer):
 
 
 def _line(found: Found) -> str:
+    evidence = f" ({found.evidence})" if found.evidence else ""
     mend = f"; way out: {found.way_out}" if found.way_out else ""
-    return f"{found.environment or 'machine'}, {found.severity}, {found.id}: {found.message}{mend}"
+    return f"{found.environment or 'machine'}, {found.severity}, {found.id}: {found.message}{evidence}{mend}"
 
 
 async def env_diagnose(call: Call, asked: DiagnoseArguments) -> DiagnoseAnswer:
@@ -120,20 +123,38 @@ def _examined(call: Call, asked: DiagnoseArguments) -> Examination:
 
 def _answer(found: Examination, asked: DiagnoseArguments) -> DiagnoseAnswer:
     told = found.as_dict()
-    most = DETAILED_FINDINGS if asked.detailed else CONCISE_FINDINGS
-    brief = set() if asked.detailed else {"evidence", "libraries"}
+    all_findings, changes = told["findings"], told.get("changes")
+    shown = _findings(all_findings, asked.detailed)
+    brief = set() if asked.detailed else {"libraries", "prefix", "made_by"}
+    environments = [_without(each, {*brief, "imports"}) for each in told["environments"]]
     return DiagnoseAnswer(
-        environments=[Environment.model_validate(_without(each, {*brief, "imports"})) for each in told["environments"]],
-        findings=[Found.model_validate(_without(each, brief)) for each in told["findings"][:most]],
+        environments=[Environment.model_validate(each) for each in environments],
+        findings=shown,
         tokens=told["tokens"]["counts"] if "tokens" in told else None,
-        changes=[Found.model_validate(_without(c, brief)) for c in told["changes"][:most]]
-        if "changes" in told
-        else None,
-        left_out=max(0, len(told["findings"]) - most) or None,
+        changes=_findings(changes, asked.detailed) if changes is not None else None,
+        left_out=len(all_findings) - len(shown) or None,
         more=None if asked.detailed else call_text("env_diagnose", response_format="detailed"),
     )
 
 
-def _without(told: dict[str, object], keys: set[str]) -> dict[str, object]:
+def _findings(told: list[dict[str, Any]], detailed: bool) -> list[Found]:
+    """The findings that fit; in a concise answer what breaks alone has its evidence."""
+    if detailed:
+        return [Found.model_validate(each) for each in told[:DETAILED_FINDINGS]]
+    shown: list[dict[str, Any]] = []
+    for each in told:
+        short = _without(each, BRIEF[each["severity"]])
+        short = {key: clip(value, 230) if isinstance(value, str) else value for key, value in short.items()}
+        if shown and size([*shown, short]) > ROOM:
+            break
+        shown.append(short)
+    return [Found.model_validate(each) for each in shown]
+
+
+BRIEF: dict[str, set[str]] = {"broken": set(), "risky": {"evidence"}, "note": {"evidence"}}
+"""Severity -> what a concise answer leaves out of such a finding."""
+
+
+def _without(told: dict[str, Any], keys: set[str]) -> dict[str, Any]:
     """Without what is empty and what a concise answer leaves out."""
     return {key: value for key, value in told.items() if key not in keys and value}
