@@ -8,13 +8,13 @@ from tuneyard.study.report.content import Content
 def markdown(content: Content) -> str:
     """The report as Markdown."""
     about = content.about
-    parts = [f"# {about.name}"]
+    parts = [f"# {_inline(about.name)}"]
     told = [
-        about.question and f"**Question.** {about.question}",
-        about.hypothesis and f"**Hypothesis.** {about.hypothesis}",
+        about.question and f"**Question.** {_inline(about.question)}",
+        about.hypothesis and f"**Hypothesis.** {_inline(about.hypothesis)}",
     ]
     byline = ", ".join(text for text in (about.researcher, about.date, " ".join(about.tags)) if text)
-    parts += [text for text in (byline, *told, about.notes.strip()) if text]
+    parts += [text for text in (_inline(byline), *told, _inline(about.notes)) if text]
     parts.append(f"{content.counts}. Report of {content.made}.")
     parts.append("## What was found\n\n" + _list(content.findings))
     if content.cautions:
