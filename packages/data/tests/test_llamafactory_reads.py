@@ -12,7 +12,10 @@ from typing import Any
 import pytest
 
 from tuneyard.core.references import DatasetSource
+from tuneyard.data import Dataset
+from tuneyard.data.building import build
 from tuneyard.data.dataset_folder import DatasetFolder, write_dataset
+from tuneyard.data.origins import open_input
 from tuneyard.data.records import Record
 from tuneyard.data.sources import open_source
 from tuneyard.data.tiny import write_tiny
@@ -291,3 +294,35 @@ def test_every_row_comes_through_the_tokenization_of_its_stage(tmp_path: Path, s
     assert len(rows) == 2
     ids = "chosen_input_ids" if stage == "rm" else "input_ids"
     assert all("two" in tokenizer.decode(row[ids]) for row in rows)
+
+
+CONVERSATION = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns"),
+    [
+        ([{"Frage": "q", "Antwort": "a"}, {"Frage": "r", "Antwort": "b"}], {"prompt": "Frage", "response": "Antwort"}),
+        ([{"problem": "q", "solution": "a"}, {"problem": "r", "solution": "b", "id": "7"}], {}),
+        ([{"messages": CONVERSATION}, {"messages": [{"role": "system", "content": "s"}, *CONVERSATION]}], {}),
+    ],
+)
+def test_what_a_program_builds_appends_and_replaces(
+    tmp_path: Path, read: Any, rows: list[dict[str, Any]], columns: dict[str, str]
+) -> None:
+    built = Dataset(tmp_path / "d", "own")
+    built.write(rows[:1], columns=columns)
+    assert [turns(row) for row in read(tmp_path / "d", "own")] == [[("user", "q"), ("assistant", "a")]]
+    built.append(rows[1:], columns=columns, dedupe="no")
+    assert len(read(tmp_path / "d", "own")) == 2
+    Dataset(tmp_path / "d", "other").append([{"question": "x", "input": "y", "answer": "z"}])
+    assert [turns(row) for row in read(tmp_path / "d", "other")] == [[("user", "x\ny"), ("assistant", "z")]]
+    built.replace(rows[1:], columns=columns)
+    assert len(read(tmp_path / "d", "own")) == 1
+
+
+def test_a_built_file_keeps_names_that_it_had_already(tmp_path: Path, read: Any) -> None:
+    source = tmp_path / "rows.jsonl"
+    source.write_text('{"instruction": "q", "output": "a"}\n{"instruction": "r", "input": "s", "output": "b"}\n')
+    build([open_input(str(source))], tmp_path / "d")
+    assert [turns(row)[0] for row in read(tmp_path / "d")] == [("user", "q"), ("user", "r\ns")]
