@@ -56,8 +56,8 @@ SelectTypeParameters=CR_CPU
 SlurmdParameters=config_overrides
 GresTypes=gpu
 ReturnToService=2
-MinJobAge={min_job_age}
-MaxJobCount=60
+MinJobAge=3600
+MaxJobCount={most_jobs}
 KillWait=30
 SchedulerType=sched/backfill
 SchedulerParameters=sched_interval=2,bf_interval=1,batch_sched_delay=0,requeue_delay=1
@@ -102,12 +102,10 @@ class Cluster:
         self.configuration = folder / "slurm.conf"
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
 
-    def configure(self, min_job_age: int = 3600) -> None:
+    def configure(self, most_jobs: int = 10_000) -> None:
         port, one, two = self.ports
         self.configuration.write_text(
-            CONFIGURATION.format(
-                host=self.host, folder=self.folder, port=port, one=one, two=two, min_job_age=min_job_age
-            )
+            CONFIGURATION.format(host=self.host, folder=self.folder, port=port, one=one, two=two, most_jobs=most_jobs)
         )
         (self.folder / "gres.conf").write_text(f"NodeName=one,two Name=gpu File={self.folder}/gpu[0-1]\n")
 
@@ -128,8 +126,9 @@ class Cluster:
             self.start_node(node)
         wait_until(lambda: self.ask("sinfo", "-h", "-t", "idle", "-o", "%D", "-p", "main").strip() == "2")
 
-    def start_controller(self) -> None:
-        self._run("slurmctld", "-D", "-f", str(self.configuration))
+    def start_controller(self, *, forgetful: bool = False) -> None:
+        """A forgetful one starts with an empty queue and knows of no job any more."""
+        self._run("slurmctld", "-D", *(["-c"] if forgetful else []), "-f", str(self.configuration))
         wait_until(lambda: "UP" in self.ask("scontrol", "ping", check=False))
 
     def stop_controller(self) -> None:
@@ -253,10 +252,10 @@ class Yard:
 
         return wait_until(there, seconds)
 
-    def step(self, run: RunFolder, attempt: int = 1) -> None:
+    def step(self, run: RunFolder, attempt: int = 1, seconds: float = 60.0) -> None:
         """Wait until the worker has done a step."""
         events = run.attempt(attempt).events
-        wait_until(lambda: events.exists() and '"progress"' in events.read_text())
+        wait_until(lambda: events.exists() and '"progress"' in events.read_text(), seconds)
 
     def job(self, run: RunFolder) -> str:
         latest = run.latest()
@@ -264,7 +263,8 @@ class Yard:
         return str(read_job(latest.job))
 
     def failure(self, run: RunFolder, attempt: int = 1) -> dict[str, Any]:
-        return (run.attempt(attempt).read_result() or {})["failure"]
+        """What the result of an attempt says; where the run goes on, it is written after the next attempt is made."""
+        return wait_until(run.attempt(attempt).read_result)["failure"]
 
 
 @pytest.fixture

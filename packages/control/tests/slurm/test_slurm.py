@@ -105,6 +105,27 @@ def test_what_is_preempted_goes_on_from_its_checkpoint_in_the_same_run(yard: Yar
     assert first[0] == 1 and second[0] == first[-1] + 1 and second[-1] == 60
 
 
+def test_a_time_limit_lets_the_worker_end_and_the_run_goes_on_in_the_same_job(yard: Yard) -> None:
+    run = yard.start(slurm={"time": 1}, engine={"max_steps": 5000, "pause": 0.1, "saves": True})
+    job = yard.job(run)
+    yard.status(run, "running", attempt=2, seconds=120)
+    assert yard.failure(run)["kind"] == "time_limit"
+    assert yard.failure(run)["message"] == f"the time limit of SLURM job {job} is over"
+    yard.step(run, attempt=2)
+    assert steps(run.attempt(2))[0] == steps(run.attempt(1))[-1] + 1
+    assert yard.job(run) == job
+
+
+def test_a_run_without_a_checkpoint_does_not_begin_again_for_ever(yard: Yard) -> None:
+    run = yard.start(engine={"max_steps": 5000, "pause": 0.1})
+    yard.step(run)
+    yard.cluster.ask("scancel", "--batch", "--signal=USR1", yard.job(run))  # as SLURM sends it before the end
+    yard.status(run, "failed")
+    assert yard.failure(run)["kind"] == "time_limit"
+    yard.until(lambda: not yard.cluster.queue())
+    assert len(run.attempts()) == 1
+
+
 def test_the_node_is_lost_and_the_run_goes_on_elsewhere(yard: Yard) -> None:
     run = yard.start(engine={"max_steps": 60, "pause": 0.1, "saves": True})
     yard.step(run)
@@ -144,20 +165,25 @@ def steps(attempt: Any) -> list[int]:
     return [event["step"] for event in lines if event["event"] == "progress"]
 
 
-def test_the_command_submits_and_resumes(yard: Yard) -> None:
-    command = [
-        sys.executable,
-        "-m",
-        "tuneyard.control.cli",
-        "run",
-        "--on",
-        "slurm",
-        "--kind",
-        "eval",
-        "tasks=arithmetic",
-        "model=builtin:tiny",
-        "--json",
-    ]
-    answer = subprocess.run([*command, "engine.fail=no"], capture_output=True, text=True, check=False)
-    seen = json.loads(answer.stdout)
-    assert (answer.returncode, seen["state"], seen["attempt"]) == (1, "failed", 1), answer.stderr
+def command(*words: str) -> tuple[int, Any]:
+    call = [sys.executable, "-m", "tuneyard.control.cli", *words, "--json"]
+    answer = subprocess.run(call, capture_output=True, text=True, check=False, timeout=100)
+    assert answer.stdout, answer.stderr
+    return answer.returncode, json.loads(answer.stdout)
+
+
+def test_the_command_submits_follows_and_resumes(yard: Yard) -> None:
+    spec = ["tasks=arithmetic", "model=builtin:tiny", "engine.fail=nothing"]
+    code, seen = command("run", "--on", "slurm", "--kind", "eval", *spec)
+    assert (code, seen["state"], seen["attempt"]) == (2, "failed", 1)
+    code, seen = command("resume", seen["id"], "--slurm", "comment=it's again")
+    assert (code, seen["state"], seen["attempt"]) == (2, "failed", 2)
+    assert '#SBATCH --comment="it\'s again"' in (yard.workspace.runs / seen["id"] / "job.sh").read_text()
+
+
+def test_a_dry_run_shows_the_script_and_leaves_nothing(yard: Yard) -> None:
+    spec = ["--kind", "eval", "tasks=arithmetic", "model=builtin:tiny", "gpus=2"]
+    code, seen = command("run", "--on", "slurm", "--slurm", "gres=gpu:a100:1,tmp:5", "--dry-run", *spec)
+    assert code == 0
+    assert "#SBATCH --gres=gpu:a100:2,tmp:5" in seen["job"]
+    assert not yard.workspace.runs.exists()

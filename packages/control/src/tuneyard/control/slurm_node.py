@@ -71,7 +71,7 @@ class Allocation:
             now = facts(self.number)
         except Silent:
             return "cancelled", f"SLURM ended job {self.job}", None
-        if int(now.get("Restarts") or 0) > self.restarts:
+        if int(now["Restarts"]) > self.restarts:
             return "preempted", f"SLURM took the devices of job {self.job} away and starts it again", None
         if now.get("Reason") == "TimeLimit" or now.get("JobState") == "TIMEOUT":
             return "time_limit", *self._time_is_over()
@@ -99,22 +99,63 @@ class Allocation:
         if self.next is not None:
             self.job.write(self.next.job)
 
+    def _restarts(self) -> bool:
+        """Whether SLURM is going to start the job again."""
+        for _ in range(3):
+            with suppress(Silent):
+                return int(facts(self.number)["Restarts"]) > self.restarts
+        return False
+
     def _may_requeue(self) -> bool:
+        """Whether the job allows it, and nobody is ending it: to requeue a job that is cancelled would revive it."""
         with suppress(Silent):
-            return facts(self.number).get("Requeue") == "1"
+            now = facts(self.number)
+            return (now["Requeue"], now["JobState"]) == ("1", "RUNNING")
+        return False
+
+    def _restarts(self) -> bool:
+        """Whether SLURM is going to start the job again."""
+        for _ in range(3):
+            with suppress(Silent):
+                return int(facts(self.number)["Restarts"]) > self.restarts
+        return False
+
+    def _may_requeue(self) -> bool:
+        """Whether the job allows it, and nobody is ending it: to requeue a job that is cancelled would revive it."""
+        with suppress(Silent):
+            now = facts(self.number)
+            return (now["Requeue"], now["JobState"]) == ("1", "RUNNING")
         return False
 
     def go_on(self, run: RunFolder) -> None:
         """Have SLURM start the job again, where it does not by itself. It ends this process while doing so."""
         if self.next is None or not self._asks_again:
             return
+        if not self._may_requeue():
+            end_unstarted(run, self.next, f"job {self.job} was cancelled in SLURM", "cancelled")
+            return
         try:
             ask(["scontrol", "requeue", self.number])
         except Silent as silence:
-            message = f"SLURM did not start job {self.job} again: {silence}"
-            end_unstarted(run, self.next, message, "time_limit")
-            return
+            if not self._restarts():  # else scontrol was ended by what it brought about
+                message = f"SLURM did not start job {self.job} again: {silence}"
+                end_unstarted(run, self.next, message, "time_limit")
+                return
         time.sleep(KILL_SECONDS)
+
+    def _restarts(self) -> bool:
+        """Whether SLURM is going to start the job again."""
+        for _ in range(3):
+            with suppress(Silent):
+                return int(facts(self.number)["Restarts"]) > self.restarts
+        return False
+
+    def _may_requeue(self) -> bool:
+        """Whether the job allows it, and nobody is ending it: to requeue a job that is cancelled would revive it."""
+        with suppress(Silent):
+            now = facts(self.number)
+            return (now["Requeue"], now["JobState"]) == ("1", "RUNNING")
+        return False
 
 
 def _left_checkpoint(attempt: Attempt) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -248,7 +249,7 @@ def ask(command: list[str], variables: Mapping[str, str] | None = None) -> str:
 
 def _last_line(said: bytes | None) -> str:
     lines = (said or b"").decode(errors="replace").strip().splitlines()
-    return lines[-1] if lines else ""
+    return re.sub(r"^\w+: error: ", "", lines[-1]) if lines else ""
 
 
 def _user() -> str:

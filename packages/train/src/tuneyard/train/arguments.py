@@ -62,7 +62,7 @@ def _names(role: str, count: int) -> list[str]:
 
 
 def processes(spec: TrainSpec) -> int:
-    """How many processes train: the spec's number, else one per GPU, one without."""
+    """How many processes train on a node: the spec's number, else one per GPU, one without."""
     gpus = spec.gpus if isinstance(spec.gpus, int) else 0
     return spec.processes or max(1, gpus)
 
@@ -109,7 +109,7 @@ def library_arguments(spec: TrainSpec, data: Data, output: str, notes: list[str]
     if data.eval:
         values["eval_dataset"] = ",".join(data.eval)
     values |= {"output_dir": output, "do_train": True, "seed": spec.seed}
-    if processes(spec) == 1:  # with several, each count would cost an exchange between them
+    if spec.nodes * processes(spec) == 1:  # with several, each count would cost an exchange between them
         values["include_num_input_tokens_seen"] = "non_padding"
     without_gpu = spec.gpus == 0 and sys.platform != "darwin"
     return values | DEFAULTS | _measuring(engine, data) | (_for_cpu(engine, notes) if without_gpu else engine)

@@ -1,10 +1,14 @@
-"""Several training processes: torchrun as a child of the worker, and the failure of the rank that failed first."""
+"""Several training processes: torchrun as a child of the worker, and the failure of the rank that failed first.
+
+On several nodes of a SLURM job the child is srun, which starts a torchrun on each; they meet at the first node.
+"""
 
 from __future__ import annotations
 
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +24,9 @@ from tuneyard.core.worker import Job, Stopped
 from tuneyard.train.arguments import processes
 
 POLL_SECONDS = 0.1
+
+SIGNAL_SECONDS = 60.0
+"""Seconds that SLURM may take to pass a signal on."""
 
 PATIENCE = 15.0
 """Seconds that the other ranks get to end after one has failed: they may wait for it in a collective for ever."""
@@ -50,16 +57,59 @@ def launch(job: Job) -> None:
 
 def _command(job: Job) -> list[str]:
     return [
+        *_on_each_node(job),
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone",
+        *_meeting_place(job),
         f"--nproc-per-node={processes(job.spec)}",
         f"--shutdown-timeout={max(1, int(job.spec.cancel_grace))}",
         "-m",
         "tuneyard.train",
         "run",
         str(job.folder.path),
+    ]
+
+
+def _on_each_node(job: Job) -> list[str]:
+    """What starts the rest of the command once on each node.
+
+    Raises:
+        SetupError: this is no job of SLURM with that many nodes.
+    """
+    nodes = job.spec.nodes
+    if nodes == 1:
+        return []
+    given = int(os.environ.get("SLURM_JOB_NUM_NODES") or 1)
+    if given < nodes:
+        raise SetupError(
+            f"the run wants {nodes} nodes and has {given}",
+            where="nodes",
+            way_out="start it with --on slurm, which asks for them",
+        )
+    cores = os.environ.get("SLURM_CPUS_PER_TASK")  # srun does not take it over from the job by itself
+    return [
+        "srun",
+        f"--nodes={nodes}",
+        f"--ntasks={nodes}",
+        "--ntasks-per-node=1",
+        "--kill-on-bad-exit=1",
+        "--cpu-bind=none",
+        *([f"--cpus-per-task={cores}"] if cores else []),
+    ]
+
+
+def _meeting_place(job: Job) -> list[str]:
+    if job.spec.nodes == 1:
+        return ["--standalone"]
+    with socket.socket() as free:
+        free.bind(("", 0))
+        port = free.getsockname()[1]
+    return [
+        f"--nnodes={job.spec.nodes}",
+        "--rdzv-backend=c10d",
+        f"--rdzv-endpoint={socket.gethostname()}:{port}",
+        f"--rdzv-id={job.folder.id}-{job.attempt.number}",
     ]
 
 
@@ -83,13 +133,16 @@ def _wait(job: Job, child: subprocess.Popen[bytes]) -> int:
         if kill_at is None and job.attempt.rank_failures():
             kill_at = time.monotonic() + PATIENCE
         if kill_at is not None and time.monotonic() > kill_at:
-            _end_all(child)
+            _end_all(job, child)
         time.sleep(POLL_SECONDS)
     return child.returncode
 
 
-def _end_all(child: subprocess.Popen[bytes]) -> None:
+def _end_all(job: Job, child: subprocess.Popen[bytes]) -> None:
     """Kill the ranks; torchrun itself would give them the whole cancel_grace, and ends when they are gone."""
+    if job.spec.nodes > 1:  # what srun started, on every node; not the job itself
+        subprocess.run(["scancel", "--signal=KILL", os.environ["SLURM_JOB_ID"]], check=False, timeout=SIGNAL_SECONDS)
+        return
     for pid in _children(child.pid):
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

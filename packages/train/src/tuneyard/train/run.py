@@ -35,7 +35,7 @@ def run(job: Job) -> None:
     data = Data.from_manifest(job.folder.data, read_json(job.folder.data_manifest))
     values = library_arguments(job.spec, data, str(output(job)), notes)
     refuse_unready(values)
-    if not is_rank() and (processes(job.spec) > 1 or "deepspeed" in values):
+    if not is_rank() and (job.spec.nodes * processes(job.spec) > 1 or "deepspeed" in values):
         launch(job)
     else:
         _train(job, values, notes)
