@@ -15,6 +15,8 @@ from tuneyard.doctor.inventory import judge, parse
 if TYPE_CHECKING:
     from conftest import Clinic, Prefix
 
+ROOT = Path(__file__).parents[3]
+
 
 def engine(clinic: Clinic, source: str, **options: Any) -> Prefix:
     """An environment `train` whose engine is `source`."""
@@ -53,6 +55,16 @@ def test_what_is_not_built_is_told_with_the_command_that_builds_it(clinic: Clini
     clinic.healthy("train")
     beside = clinic.diagnose()
     assert (beside.code, beside.findings("eval")["not-built"]["severity"]) == (0, "note")
+
+
+def test_where_nothing_is_built_what_is_declared_is_still_compared(clinic: Clinic) -> None:
+    for name in ("pixi.toml", "pixiw", "packages", "agents", "locks"):
+        (clinic.path / name).unlink(missing_ok=True)
+        (clinic.path / name).symlink_to(ROOT / name)
+    seen = clinic.run()
+    assert seen.code == 3
+    assert "./pixiw install -e train" in seen.out
+    assert "train  with  serve: conflict" in seen.out
 
 
 def test_an_interpreter_that_is_not_there(clinic: Clinic) -> None:
