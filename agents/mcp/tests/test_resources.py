@@ -37,7 +37,7 @@ def test_agents_md_and_the_documentation_are_resources(desk: Workspace, client: 
     (desk.path / "docs").mkdir()
     (desk.path / "docs" / "architecture.md").write_text("# Architecture\n" + "word " * 10_000)
     listed = {resource["uri"] for resource in client.ask("resources/list")["resources"]}
-    assert listed == {"tuneyard://agents-md", "tuneyard://docs/architecture"}
+    assert listed == {"tuneyard://agents-md", "tuneyard://servers", "tuneyard://docs/architecture"}
     assert read(client, "tuneyard://agents-md") == "# Notes\n"
     first = read(client, "tuneyard://docs/architecture")
     assert len(first) < 20_000
