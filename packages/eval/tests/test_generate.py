@@ -174,7 +174,7 @@ def test_a_server_that_ignores_the_form_of_answers_is_found_out(tmp_path: Path) 
 def test_a_known_model_is_sent_ids_and_answers_as_in_process(tmp_path: Path, tiny: Path) -> None:
     model = {"reference": "builtin:tiny", "path": str(tiny)}
     rows, log = [{"prompt": f"Add {n} and 7."} for n in range(6)], tmp_path / "asked"
-    long = {"prompt": "x" * 3000}
+    long = {"prompt": "x" * 20_000}  # longer than tiny's own context, and than what the server says is its
     here, there = {"backend": "transformers", "batch_size": 4}, {"batch_size": 3}
     with served(model=tiny, context=256, log=log) as url:
         common = {"model": model, "max_tokens": 12}

@@ -62,7 +62,7 @@ class Desk:
     @classmethod
     def make(cls, path: Path) -> Desk:
         here = find_workspace(ROOT)
-        names = ("train", "serve")
+        names = ("train", "eval", "serve")
         interpreters = {n: {"interpreter": str(environment_prefix(here, n) / "bin" / "python")} for n in names}
         (path / "pixi.toml").write_text("")
         (path / "tuneyard.yaml").write_text(yaml.safe_dump({"environments": interpreters}))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from tuneyard.core.documents import SCHEMA_VERSION, Document, validate
 from tuneyard.core.errors import RequestError, unknown
@@ -180,6 +180,13 @@ class Structured(Document):
     """The answer is one of these texts."""
     regex: str | None = None
     """The answer matches this regular expression."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Structured:
+        given = [form for form in (self.json_schema, self.choice or None, self.regex) if form is not None]
+        if len(given) != 1:
+            raise ValueError("must name one of the three: json_schema, choice (with a text in it), regex")
+        return self
 
 
 class GenerateSpec(RunSpec):

@@ -57,7 +57,7 @@ def backend(job: Job) -> Loaded:
     """The model of a run with its adapters, and the tokenizer that was compared with training's.
 
     Raises:
-        RequestError: a setting is wrong, the tokens differ, an adapter does not fit, or several greedy samples are asked.
+        RequestError: a setting is wrong, tokens differ, an adapter does not fit, or several greedy samples are asked.
         SetupError: the hub is needed and cannot be reached.
     """
     spec: GenerateSpec = job.spec
