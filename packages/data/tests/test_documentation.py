@@ -41,6 +41,6 @@ def test_the_python_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     (code,) = blocks("python")
     exec(compile(code, "docs/data.md", "exec"), {})
-    for name in ("sums", "talks"):
+    for name in ("sums", "talks", "made"):
         manifest = DataManifest.model_validate_json((tmp_path / name / "manifest.json").read_bytes())
         assert manifest.datasets[0].rows > 0
