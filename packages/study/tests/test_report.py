@@ -74,10 +74,10 @@ def test_higher_needs_both_the_corrected_test_and_the_interval() -> None:
     assert verdict(estimate([30, 31], baseline=10, **sure)) == "higher"
     assert verdict(estimate([30], baseline=10, **sure)) == "higher, this one training"
     assert verdict(estimate([2, 3], baseline=10, **sure)) == "lower"
-    assert verdict(estimate([30, 31], baseline=10, **{**sure, "corrected": 0.06})) == "no difference shown"
-    assert verdict(estimate([30, 31], baseline=10, **{**sure, "interval": (-0.01, 0.3)})) == "no difference shown"
+    assert verdict(estimate([30, 31], baseline=10, **{**sure, "corrected": 0.06})) == "none shown"
+    assert verdict(estimate([30, 31], baseline=10, **{**sure, "interval": (-0.01, 0.3)})) == "none shown"
     assert verdict(estimate([30, 31], baseline=10, interval=None, p=None)) == "not tested"
-    assert verdict(estimate([30, 31])) == "no baseline"
+    assert verdict(estimate([30, 31])) == "not measured"
 
 
 def test_the_best_is_compared_on_the_documents_that_both_have() -> None:

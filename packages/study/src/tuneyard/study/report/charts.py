@@ -194,7 +194,7 @@ class Grid:
 
 
 def heat_map(grid: Grid, title: str, x_label: str, y_label: str, show: Callable[[float], str]) -> str:
-    """A field per pair of values, its number written in it; darker is higher."""
+    """A field per pair of values, its number written in it; stronger is higher."""
     if not grid.cells:
         return ""
     left = LEFT + 8 * max(0, max(map(len, grid.rows)) - 5)

@@ -126,12 +126,24 @@ def _design(study: Study) -> list[tuple[str, str]]:
         rows.append(("seeds", ", ".join(map(str, study.experiment.seeds))))
     rows += [(f"held fixed: {key}", str(value)) for key, value in study.experiment.controls.items()]
     base = study.experiment.base
-    rows.append(("base", base if isinstance(base, str) else f"{base.get('model', '')} on {base.get('dataset', '')}"))
+    rows.append(("base", base if isinstance(base, str) else "the mapping in experiment.yaml"))
+    rows.append(("model, dataset", f"{_named(study.base['model'])}, {_named(study.base['dataset'])}"))
     plan = study.experiment.evaluation
     if plan is not None and plan.enabled:
         limit = f", {plan.limit} documents of each at most" if plan.limit else ""
         rows.append(("evaluated on", ", ".join(task.task for task in plan.tasks) + limit))
     return rows
+
+
+def _named(value: object) -> str:
+    """A model or dataset as a person would name it, with its arguments."""
+    if isinstance(value, list):
+        return "; ".join(map(_named, value))
+    if not isinstance(value, dict):
+        return str(value)
+    name = value.get("source") or value.get("reference")
+    rest = ", ".join(f"{key} {entry}" for key, entry in value.items() if key not in ("source", "reference"))
+    return f"{name} ({rest})" if rest else str(name)
 
 
 def _matrix(study: Study, collected: Collected) -> tuple[Table, list[str | None]]:

@@ -146,4 +146,4 @@ def _heat(task: str, found: list[Estimate], rows: Axis, columns: Axis) -> Figure
     grid = Grid([axis_label(p) for p in columns.points], [axis_label(p) for p in rows.points], cells)
     chart = heat_map(grid, f"{task} by both", axis_name(columns), axis_name(rows), score)
     metric = found[0].metric
-    return Figure(chart, f"{task}: mean {metric} over seeds for each pair; darker is higher.", kind="heat")
+    return Figure(chart, f"{task}: mean {metric} over seeds for each pair; stronger is higher.", kind="heat")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -19,7 +20,7 @@ STYLE = """
 --link:#6cb2f5;--heat:#4f9fe6;--c0:#5aa9ee;--c1:#f08a3e;--c2:#3cc29c;--c3:#dd90bd;--c4:#dcc04a;--c5:#8fd0f2;--c6:#ee7d7d;
 --c7:#b5b5b5}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:2.5rem 1.25rem 4rem;max-width:60rem;background:var(--paper);color:var(--ink);
+body{margin:0 auto;padding:2.5rem 1.25rem 4rem;max-width:66rem;background:var(--paper);color:var(--ink);
 font:16px/1.55 "Charter","Iowan Old Style","Source Serif 4",Georgia,serif}
 h1{font-size:1.9rem;line-height:1.2;margin:0 0 .25rem}
 h2{font-size:1.2rem;margin:2.4rem 0 .6rem;padding-bottom:.2rem;border-bottom:1px solid var(--rule)}
@@ -35,8 +36,9 @@ li{margin:.25rem 0}
 table{border-collapse:collapse;font:13.5px/1.4 system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif;
 font-variant-numeric:tabular-nums;width:100%;margin:.5rem 0 1rem}
 th{font-weight:600;text-align:left;border-bottom:1.5px solid var(--ink);vertical-align:bottom}
-th,td{padding:.3rem .9rem .3rem 0;text-align:left}
-table.data{width:auto;min-width:60%} table.data td,table.data th{white-space:nowrap}
+th,td{padding:.3rem .8rem .3rem 0;text-align:left}
+code{font:.88em ui-monospace,"DejaVu Sans Mono",monospace}
+table.data{width:auto;min-width:60%} table.data td{white-space:nowrap}
 td{border-bottom:1px solid var(--rule);vertical-align:top}
 table td.n,table th.n{text-align:right}
 td.t{white-space:nowrap}
@@ -59,6 +61,9 @@ details summary{cursor:pointer;color:var(--link)}
 @media print{body{max-width:none;padding:0} a{color:inherit;text-decoration:none}
 :root{--paper:#fff;--ink:#000;--soft:#444;--rule:#bbb;--heat:#0b5cad}}
 """
+
+
+_CODE = re.compile(r"`([^`]+)`")
 
 
 def _style() -> str:
@@ -133,7 +138,12 @@ def _by(content: Content) -> str:
 
 
 def _list(texts: list[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(text)}</li>" for text in texts) + "</ul>"
+    return "<ul>" + "".join(f"<li>{_marked(text)}</li>" for text in texts) + "</ul>"
+
+
+def _marked(text: str) -> str:
+    """A text with what stands between backticks as code."""
+    return _CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def _table(head, rows, cells=None, kind: str = "plain") -> str:
@@ -185,7 +195,7 @@ def _figure(number: int, figure: Figure) -> str:
 def _matrix(content: Content, links: _Links) -> str:
     head, rows = content.matrix
     table = _table(
-        head, rows, lambda n, row: [links(row[0], content.runs[n]), *(escape(str(cell)) for cell in row[1:])]
+        head, rows, lambda n, row: [links(row[0], content.runs[n]), *(escape(str(cell)) for cell in row[1:])], "data"
     )
     more = f'<p class="note">{content.unlisted:,} more in results.csv.</p>' if content.unlisted else ""
     if len(rows) <= 40:

@@ -39,11 +39,11 @@ def verdict(each: Estimate) -> str:
     """What may be said of a setting against the baseline, in a few words."""
     against = each.against
     if against is None:
-        return "no baseline"
+        return "not measured"
     if against.p is None:
         return "not tested"
     if not against.significant:
-        return "no difference shown"
+        return "none shown"
     direction = "higher" if against.difference > 0 else "lower"
     return f"{direction}, this one training" if len(each.values) == 1 else direction
 
