@@ -245,6 +245,7 @@ def test_the_page_has_every_part(made_up: Index, tmp_path: Path, capsys: pytest.
         "## Statements held against the facts",
         "## Conflict inventory",
         "## The conflicts, one by one",
+        "## Checked at run time",
         "## Documents that say something else, and notes",
         "## Everything that both sides declare",
         "## Next steps",

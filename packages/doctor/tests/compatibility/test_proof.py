@@ -219,3 +219,19 @@ def test_deletion_finds_exactly_the_core(case: tuple[int, set[int]]) -> None:
     items = [Item("x", declare(f"p{n}", "")) for n in range(size)]
     wanted = {items[n] for n in core}
     assert set(smallest(items, lambda some: wanted <= set(some))) == wanted
+
+
+def test_a_walk_back_without_need_is_no_conflict(index: Index, solver: Solver) -> None:
+    """uv decides for the newest `early` first and then takes the old server, though both could be new enough."""
+    index.add("early", "1.8")
+    index.add("early", "1.9")
+    index.add("server", "0.1.2")
+    index.add("server", "0.32.0", "early<1.9")
+    _, proof = proved(solver, "early", "server")
+    assert [(s.package, s.together.version) for s in proof.walked_back] == [("server", "0.1.2")]
+    assert proof.together is not None
+    assert proof.together.versions is not None
+    assert proof.together.versions["server"].version == "0.32.0"
+    assert [s.package for s in proof.setbacks] == ["early"]
+    assert not proof.conflicts
+    assert not proof.far_behind

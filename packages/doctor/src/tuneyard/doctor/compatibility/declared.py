@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -11,6 +12,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from tuneyard.core.errors import RequestError
+from tuneyard.core.masking import MASK
 from tuneyard.doctor.compatibility.distributions import Distribution
 from tuneyard.doctor.compatibility.ranges import intersect, show
 
@@ -44,7 +46,7 @@ class Declared:
     @property
     def shown(self) -> str:
         """`name>=1,<2`, in the order in which people write it."""
-        address = f" @ {self.requirement.url}" if self.requirement.url else ""
+        address = f" @ {without_credentials(self.requirement.url)}" if self.requirement.url else ""
         extras = f"[{','.join(sorted(self.requirement.extras))}]" if self.requirement.extras else ""
         bounds = "" if not self.versions else show(self.versions)
         return f"{self.requirement.name}{extras}{bounds}{address}"
@@ -103,6 +105,11 @@ class Stack:
         """
         known = (self.expanded - set(named_elsewhere)) | self.local
         return [d for d in self.declared if d.requirement.url is None and d.name not in known]
+
+
+def without_credentials(address: str) -> str:
+    """An address that may be shown: `https://user:password@host/` without the part before the @."""
+    return re.sub(r"//[^/@\s]+@", f"//{MASK}@", address)
 
 
 def declare(text: str, where: str, **rest: object) -> Declared:

@@ -11,7 +11,7 @@ from tuneyard.core.masking import mask_secrets
 from tuneyard.doctor.compatibility.compare import Comparison, Pair
 from tuneyard.doctor.compatibility.pair_page import requirement, section, stamp
 from tuneyard.doctor.compatibility.proof import Conflict
-from tuneyard.doctor.compatibility.report import headline, setback_text, solved
+from tuneyard.doctor.compatibility.report import headline, setback_text, solved, walk_back_text
 from tuneyard.doctor.compatibility.shared import AREAS
 
 
@@ -29,6 +29,7 @@ def page(comparison: Comparison) -> str:
         _claims(comparison),
         _inventory(comparison),
         _conflicts(comparison),
+        _checks(comparison),
         _said(comparison),
         _agreements(comparison),
         _next_steps(comparison),
@@ -127,9 +128,28 @@ def _conflicts(comparison: Comparison) -> str:
     return "\n\n".join(["## The conflicts, one by one", *parts]) if parts else ""
 
 
+def _checks(comparison: Comparison) -> str:
+    """Checks at run time where two stacks agree; those of a conflict stand with it."""
+    rows = [
+        (
+            f"{pair.a.name} + {pair.b.name}",
+            f"{check.distribution}, `{check.where}`",
+            f"`{check.requirement}`" + (f" when `{check.condition}`" if check.condition else ""),
+            check.holds,
+        )
+        for pair in comparison.pairs
+        if pair.verdict == "agree"
+        for check in pair.evidence.checks
+    ]
+    return "## Checked at run time\n\n" + _table(("pair", "where", "asks for", "which is"), rows) if rows else ""
+
+
 def _said(comparison: Comparison) -> str:
     claims = dict.fromkeys(claim for pair in comparison.pairs for claim in pair.evidence.claims)
     notes = [f"- {finding.message}" for finding in comparison.findings]
+    for pair in comparison.pairs:
+        walks = pair.proof.walked_back if pair.proof else ()
+        notes += [f"- {pair.a.name} with {pair.b.name}: {walk_back_text(setback)}." for setback in walks]
     if not claims and not notes:
         return ""
     rows = [(claim.where, f"`{claim.says}`", claim.problem) for claim in claims]

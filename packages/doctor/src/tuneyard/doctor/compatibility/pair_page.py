@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tuneyard.doctor.compatibility.compare import Pair
+from tuneyard.doctor.compatibility.proof import Proof
 from tuneyard.doctor.compatibility.report import headline, setback_text, solved
 from tuneyard.doctor.compatibility.shared import AREAS, Shared, Side
 
@@ -14,7 +15,7 @@ WHY = {
     "arrays": "compiled extensions are built against one ABI of numpy",
     "data": "datasets are cached and read by formats that change with the major version; scripts ended with 4.0",
     "hub": "everything that loads a model goes through it, and 1.0 changed its interface",
-    "models": "model classes, and the tokens a text becomes, change between versions, and scores with them, without a warning",
+    "models": "model classes, and the tokens a text becomes, change between versions; scores change without a warning",
     "adapters": "an adapter written by a newer release may hold settings that an older one refuses",
     "trainers": "trainers call each other's private parts; another version fails at import or in the first step",
     "interfaces": "validation models and servers fail at import against another major version",
@@ -51,18 +52,7 @@ def _evidence(pair: Pair) -> Iterable[str]:
         if row.verdict != "agree":
             yield f"- {row.package}: {requirement(row, row.a)} and {requirement(row, row.b)}: {row.impact}."
     if pair.proof:
-        for name, solve in pair.proof.alone.items():
-            yield f"- `{name}` alone: {solved(solve)}." + (f" {solve.reason}" if not solve.ok else "")
-        for conflict in pair.proof.conflicts:
-            members = " with ".join(f"`{item.declared.shown}` ({item.declared.where})" for item in conflict.members)
-            yield (
-                f"- A smallest conflicting set, by deletion: {members}. "
-                f"uv: {solved(conflict.solve)}. {conflict.solve.reason}"
-            )
-            for given in conflict.giving_up:
-                yield f"    - without `{given.item.declared.shown}`: {given.consequence}"
-        for setback in pair.proof.setbacks:
-            yield f"- given up: {setback_text(setback)}"
+        yield from _proved(pair.proof)
     for check in pair.evidence.checks:
         when = f" when `{check.condition}`" if check.condition else ""
         asks = f"{check.distribution} asks for `{check.requirement}`{when} (`{check.where}`)"
@@ -70,6 +60,22 @@ def _evidence(pair: Pair) -> Iterable[str]:
     if pair.evidence.unread:
         names = ", ".join(pair.evidence.unread)
         yield f"- The code of {names} was not read: its wheel is for one platform, or could not be had."
+
+
+def _proved(proof: Proof) -> Iterable[str]:
+    for name, solve in proof.alone.items():
+        yield f"- `{name}` alone: {solved(solve)}." + (f" {solve.reason}" if not solve.ok else "")
+    for conflict in proof.conflicts:
+        members = " with ".join(f"`{item.declared.shown}` ({item.declared.where})" for item in conflict.members)
+        outcome = f"uv: {solved(conflict.solve)}. {conflict.solve.reason}"
+        yield f"- A smallest conflicting set, by deletion: {members}. {outcome}"
+        for given in conflict.giving_up:
+            yield f"    - without `{given.item.declared.shown}`: {given.consequence}"
+    if proof.held is not None and not proof.held.ok:
+        newest = ", ".join(f"`{s.package}>={s.alone.version}`" for s in proof.far_behind)
+        yield f"- With {newest}, as new as alone: {solved(proof.held)}. {proof.held.reason}"
+    for setback in proof.setbacks:
+        yield f"- given up: {setback_text(setback)}"
 
 
 def _uses(pair: Pair) -> Iterable[str]:

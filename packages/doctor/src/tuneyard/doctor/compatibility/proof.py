@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from packaging.version import Version
 
 from tuneyard.core.errors import TuneyardError
-from tuneyard.doctor.compatibility.declared import Declared, Stack
+from tuneyard.doctor.compatibility.declared import Declared, Stack, declare
 from tuneyard.doctor.compatibility.ranges import intersect
 from tuneyard.doctor.compatibility.shared import Shared
 from tuneyard.doctor.compatibility.uv import PYTHONS, Release, Resolution, Solver
@@ -101,6 +101,10 @@ class Proof:
     together: Resolution | None = None
     conflicts: list[Conflict] = field(default_factory=list)
     setbacks: list[Setback] = field(default_factory=list)
+    walked_back: list[Setback] = field(default_factory=list)
+    """What the solver took for no need: it walks back to an old release unless a newer one is asked for."""
+    held: Resolution | None = None
+    """The solve in which what is far behind was asked for as new as it is alone; None: nothing is far behind."""
     not_attempted: str | None = None
     """Why there is no proof."""
 
@@ -147,12 +151,30 @@ def _solve(proof: Proof, a: Stack, b: Stack, rows: Sequence[Shared], solver: Sol
         proof.alone[stack.name] = ask(Item(stack.name, d) for d in stack.to_solve())
     whole = [Item(stack.name, d) for stack in (a, b) for d in stack.to_solve()]
     proof.together = ask(whole)
+    held: list[Item] = []
     if proof.together.ok:
-        proof.setbacks = setbacks(proof, _of_interest(a, b, rows))
-    roots = {d.name for stack in (a, b) for d in stack.roots}
-    if not proof.together.ok or any(setback.package in roots for setback in proof.far_behind):
+        names = _of_interest(a, b, rows)
+        proof.setbacks = setbacks(proof, names)
+        held = _hold(proof, whole, names, ask)
+    if not proof.together.ok or proof.far_behind:
         parts = [Item(s.name, d) for s, other in ((a, b), (b, a)) for d in s.parts({d.name for d in other.declared})]
-        proof.conflicts = conflicts(parts, rows, ask) or ([] if proof.together.ok else conflicts(whole, rows, ask))
+        proof.conflicts = conflicts([*parts, *held], rows, ask) or conflicts([*whole, *held], rows, ask)
+
+
+def _hold(proof: Proof, whole: list[Item], names: set[str], ask: Ask) -> list[Item]:
+    """Ask for what is far behind as new as it is alone: a solver may have walked back for no need.
+
+    Where that resolves, it is the answer, and the walk back only a warning.
+    """
+    far = proof.far_behind
+    if not far:
+        return []
+    held = [Item(s.stack, declare(f"{s.package}>={s.alone.version}", f"{s.stack} alone")) for s in far]
+    proof.held = ask([*whole, *held])
+    if proof.held.ok:
+        proof.together, proof.walked_back = proof.held, far
+        proof.setbacks = setbacks(proof, names)
+    return held
 
 
 Ask = Callable[[Iterable[Item]], Resolution]

@@ -41,6 +41,15 @@ def setback_text(setback: Setback) -> str:
     )
 
 
+def walk_back_text(setback: Setback) -> str:
+    """What a solver does where no version is asked for, though it need not."""
+    newer = f"{setback.package}>={setback.alone.version.partition('+')[0]}"
+    return (
+        f"uv by itself walks back to {setback.package} {setback.together.version}, though {newer} resolves too: "
+        f"ask for it, uv pip install '{newer}'"
+    )
+
+
 def conflict_text(conflict: Conflict) -> str:
     """A conflict in one line."""
     return "  with  ".join(f"{item.declared.shown} ({item.declared.where})" for item in conflict.members)
@@ -110,6 +119,7 @@ def _proof(proof: Proof) -> list[str]:
     for conflict in proof.conflicts:
         lines.append(f"  conflict: {conflict_text(conflict)}")
         lines += [f"    without {g.item.declared.shown}: {g.consequence}" for g in conflict.giving_up]
+    lines += [f"  warning: {walk_back_text(setback)}" for setback in proof.walked_back]
     return lines + [f"  given up: {setback_text(setback)}" for setback in proof.setbacks[:MOST_SETBACKS]]
 
 
@@ -189,17 +199,20 @@ def _proof_dict(proof: Proof) -> dict[str, Any]:
             }
             for c in proof.conflicts
         ],
-        "given_up": [
-            {
-                "package": s.package,
-                "stack": s.stack,
-                "together": s.together.version,
-                "alone": s.alone.version,
-                "days": s.days,
-                "far": s.far,
-            }
-            for s in proof.setbacks
-        ],
+        "held": _solve(proof.held) if proof.held else None,
+        "walked_back": [_setback(setback) for setback in proof.walked_back],
+        "given_up": [_setback(setback) for setback in proof.setbacks],
+    }
+
+
+def _setback(s: Setback) -> dict[str, Any]:
+    return {
+        "package": s.package,
+        "stack": s.stack,
+        "together": s.together.version,
+        "alone": s.alone.version,
+        "days": s.days,
+        "far": s.far,
     }
 
 

@@ -11,7 +11,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from tuneyard.core.errors import RequestError, unknown
-from tuneyard.doctor.compatibility.declared import Declared, PythonFloor, Stack, declare
+from tuneyard.doctor.compatibility.declared import Declared, PythonFloor, Stack, declare, without_credentials
 from tuneyard.doctor.compatibility.distributions import Distribution, read_wheel
 from tuneyard.doctor.compatibility.expand import add_floor, required
 
@@ -84,7 +84,8 @@ def add_requirement(text: str, where: str, folder: Path, stack: Stack, *, option
         _add_path(path, f"{bracket}{extras}", where, stack)
         return
     if "://" in text and " @ " not in text and not re.match(r"[\w.-]+(\[[^]]*\])?\s*@", text):
-        stack.notes.append(f"{where}: {text} is an address without a name: nobody can say what it asks for")
+        shown = without_credentials(text)
+        stack.notes.append(f"{where}: {shown} is an address without a name: nobody can say what it asks for")
         stack.complete = False
         return
     declared = declare(text, where, optional=optional)
