@@ -25,8 +25,8 @@ def submit(yard: Yard, runs: list[RunFolder], **options: Any) -> list[str]:
 
 
 def test_an_array_runs_no_more_than_its_limit_and_one_failure_stays_one(yard: Yard) -> None:
-    fine = {"engine": {"max_steps": 4, "pause": 0.2}}
-    runs = [yard.make(**fine), yard.make(engine={"fail": "no such column"}), yard.make(**fine), yard.make(**fine)]
+    fine = {"max_steps": 4, "pause": 0.2}
+    runs = [yard.make(engine=engine) for engine in (fine, {"fail": "no such column"}, fine, fine)]
     jobs = submit(yard, runs, limit=2)
     array = jobs[0].partition("_")[0]
     assert jobs == [f"{array}_{n}" for n in range(4)]
@@ -158,7 +158,7 @@ def test_a_job_that_slurm_has_forgotten_reads_lost_unless_its_files_tell(yard: Y
     yard.status(waiting, "succeeded", attempt=2)
 
 
-def test_ten_thousand_runs_ask_squeue_once(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thousand_looks_ask_squeue_once(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     first = yard.start(slurm={"begin": "now+1hour"})
     asked: list[list[str]] = []
     real = subprocess.run

@@ -13,7 +13,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tuneyard.control.devices import VISIBLE_VARIABLE, gpus
 from tuneyard.control.endings import end_unstarted
@@ -43,7 +43,8 @@ class Allocation:
         """SLURM's own number of this job, of an array's task too."""
         self.next: Attempt | None = None
         """The attempt in which the run goes on when SLURM starts the job again."""
-        self._asks_again = False
+        self._again: Literal["", "by itself", "on demand"] = ""
+        """Whether SLURM starts the job again after it has ended it."""
 
     def lease(self, count: int) -> Lease:
         """The devices of the job; nobody else has them, so there is nothing to wait for.
@@ -72,6 +73,7 @@ class Allocation:
         except Silent:
             return "cancelled", f"SLURM ended job {self.job}", None
         if int(now["Restarts"]) > self.restarts:
+            self._again = "by itself"
             return "preempted", f"SLURM took the devices of job {self.job} away and starts it again", None
         if now.get("Reason") == "TimeLimit" or now.get("JobState") == "TIMEOUT":
             return "time_limit", *self._time_is_over()
@@ -81,6 +83,7 @@ class Allocation:
 
     def time_nearly_over(self) -> tuple[str, str, str | None]:
         """Kind, message and way out of an end that SLURM gave notice of (USR1)."""
+        self._again = "on demand"
         return "time_limit", *self._time_is_over()
 
     def _time_is_over(self) -> tuple[str, str]:
@@ -92,30 +95,16 @@ class Allocation:
         who waits for the run takes that for its end."""
         if failure.kind not in AGAIN or attempt.cancel_requests():
             return
-        restarts = failure.kind == "preempted" and failure.way_out is None
-        self._asks_again = failure.kind == "time_limit" and self._may_requeue() and _left_checkpoint(attempt)
-        if restarts or self._asks_again:
+        if self._again == "on demand" and not (self._may_requeue() and _left_checkpoint(attempt)):
+            self._again = ""
+        if self._again:
             self.next = run.claim_attempt(attempt.number + 1)
         if self.next is not None:
             self.job.write(self.next.job)
 
     def _restarts(self) -> bool:
         """Whether SLURM is going to start the job again."""
-        for _ in range(3):
-            with suppress(Silent):
-                return int(facts(self.number)["Restarts"]) > self.restarts
-        return False
-
-    def _may_requeue(self) -> bool:
-        """Whether the job allows it, and nobody is ending it: to requeue a job that is cancelled would revive it."""
-        with suppress(Silent):
-            now = facts(self.number)
-            return (now["Requeue"], now["JobState"]) == ("1", "RUNNING")
-        return False
-
-    def _restarts(self) -> bool:
-        """Whether SLURM is going to start the job again."""
-        for _ in range(3):
+        for _ in range(3):  # SLURM may end what asks it, together with the job
             with suppress(Silent):
                 return int(facts(self.number)["Restarts"]) > self.restarts
         return False
@@ -129,7 +118,7 @@ class Allocation:
 
     def go_on(self, run: RunFolder) -> None:
         """Have SLURM start the job again, where it does not by itself. It ends this process while doing so."""
-        if self.next is None or not self._asks_again:
+        if self.next is None or self._again != "on demand":
             return
         if not self._may_requeue():
             end_unstarted(run, self.next, f"job {self.job} was cancelled in SLURM", "cancelled")
@@ -137,25 +126,11 @@ class Allocation:
         try:
             ask(["scontrol", "requeue", self.number])
         except Silent as silence:
-            if not self._restarts():  # else scontrol was ended by what it brought about
+            if not self._restarts():
                 message = f"SLURM did not start job {self.job} again: {silence}"
                 end_unstarted(run, self.next, message, "time_limit")
                 return
         time.sleep(KILL_SECONDS)
-
-    def _restarts(self) -> bool:
-        """Whether SLURM is going to start the job again."""
-        for _ in range(3):
-            with suppress(Silent):
-                return int(facts(self.number)["Restarts"]) > self.restarts
-        return False
-
-    def _may_requeue(self) -> bool:
-        """Whether the job allows it, and nobody is ending it: to requeue a job that is cancelled would revive it."""
-        with suppress(Silent):
-            now = facts(self.number)
-            return (now["Requeue"], now["JobState"]) == ("1", "RUNNING")
-        return False
 
 
 def _left_checkpoint(attempt: Attempt) -> bool:
