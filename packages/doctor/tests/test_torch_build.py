@@ -139,6 +139,11 @@ def test_a_torch_without_cuda_on_a_machine_with_a_card(machine: Machine) -> None
     assert "Card of a test" in found["evidence"]
 
 
+def test_a_torch_that_cannot_be_imported_is_not_taken_for_one_without_cuda(machine: Machine) -> None:
+    machine.clinic.environment().install("torch", "2.13.0", torch='raise ImportError("libcudart.so.13: no such file")')
+    assert list(machine.diagnose().findings()) == ["import-fails"]
+
+
 def test_cuda_that_hangs_is_told_as_such(machine: Machine) -> None:
     machine.driver()
     machine.torch()
