@@ -11,6 +11,7 @@ import doctor_log
 import gsm8k
 import pytest
 import runs_listing
+import study_plan
 import train_overhead
 
 from tuneyard.control.environments import environment_prefix
@@ -63,3 +64,9 @@ def test_a_log_is_searched_faster_than_by_grep_with_the_same_patterns() -> None:
     comparison = doctor_log.measure(pairs=3)
     print(comparison.row(doctor_log.BOUND), file=sys.stderr)
     assert comparison.ratio <= doctor_log.BOUND, comparison
+
+
+def test_planning_ten_thousand_runs_costs_little_more_than_formatting_their_lines() -> None:
+    comparison = study_plan.measure(pairs=5)
+    print(comparison.row(study_plan.BOUND), file=sys.stderr)
+    assert comparison.ratio <= study_plan.BOUND, comparison

@@ -7,7 +7,7 @@ more time than writing the files.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,20 +166,25 @@ def mapping_lines(study: Study) -> Iterator[str]:
     yield from mapping_rows(study.points())
 
 
-def mapping_rows(points: Iterator[Point]) -> Iterator[str]:
+def mapping_rows(points: Iterable[Point]) -> Iterator[str]:
     """One line per run. Each value is turned into YAML once, however often it comes."""
-    known: dict[tuple[str, type, Any], str] = {}
+    known: dict[Any, str] = {}
     for point in points:
-        parts = [_part(known, key, value) for key, value in point.params.items()]
-        yield f"- {{id: '{point.id}', params: {{{', '.join(parts)}}}}}\n"
+        number = f"{point.number:03d}"
+        parts = []
+        for key, value in point.params.items():
+            try:
+                text = known[key, value, type(value)]
+            except KeyError:
+                text = known[key, value, type(value)] = _part(key, value)
+            except TypeError:  # a list or mapping, which is no key
+                text = _part(key, value)
+            parts.append(text)
+        yield f"- {{id: '{number}', params: {{{', '.join(parts)}}}}}\n"
 
 
-def _part(known: dict[tuple[str, type, Any], str], key: str, value: Any) -> str:
-    name = (key, type(value), value if isinstance(value, str | int | float | bool) else repr(value))
-    text = known.get(name)
-    if text is None:
-        text = known[name] = f"{_scalar(key)}: {_scalar(value)}"
-    return text
+def _part(key: str, value: Any) -> str:
+    return f"{_scalar(key)}: {_scalar(value)}"
 
 
 def experiment_hash(study: Study) -> str:
