@@ -20,7 +20,7 @@ from tuneyard.core.references import DatasetFormat
 from tuneyard.data.contents import Said
 from tuneyard.data.layouts import Layout
 from tuneyard.data.pieces import Piece
-from tuneyard.data.plain import one_a_line
+from tuneyard.data.plain import once_each
 from tuneyard.data.row_file import Watched, watch
 
 ROLES: dict[DatasetFormat, tuple[str, ...]] = {
@@ -114,9 +114,11 @@ class FlatReader:
             rows = self._decode(piece.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        if not one_a_line(piece.data, len(rows), self._read_columns):
+        # as many rows as lines, each of which begins with a brace: each line is one row, as `plain` explains
+        if len(rows) != len(piece.lines) or not all(map(bytes.startswith, piece.lines, repeat(b"{"))):
             return None
-        piece.count = len(rows)
+        if not once_each(piece.data, len(rows), self._read_columns):
+            return None
         found = FlatRows(rows, self.roles)
         return found if found.sound() else None
 
@@ -131,7 +133,7 @@ class FlatReader:
         if not self.keeps_names:
             values = zip(*map(found.column, self.roles), strict=True)
             return self._encode([self._written(*row) for row in values])
-        return piece.data if kept is None else b"\n".join([*compress(piece.lines(), kept), b""])
+        return piece.data if kept is None else b"\n".join([*compress(piece.lines, kept), b""])
 
 
 def flat_reader(layout: Layout, row: Mapping[str, Any]) -> FlatReader | None:

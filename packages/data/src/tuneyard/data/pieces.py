@@ -32,10 +32,6 @@ class Piece:
     """The lines; each ends with a line break."""
 
     @cached_property
-    def count(self) -> int:
-        """How many they are; whoever knows it already may say so."""
-        return self.data.count(b"\n")
-
     def lines(self) -> list[bytes]:
         """The lines without their line breaks."""
         return self.data[:-1].split(b"\n")
@@ -46,7 +42,7 @@ class Piece:
 
     def first_row(self) -> tuple[int, Row] | None:
         """The first line that holds a row, with its number."""
-        return next(parsed_lines(self.lines(), self.path, self.number, broken=lambda error: None), None)
+        return next(parsed_lines(self.lines, self.path, self.number, broken=lambda error: None), None)
 
 
 def pieces(taken: Input) -> Iterator[Piece]:
@@ -68,7 +64,7 @@ def pieces(taken: Input) -> Iterator[Piece]:
                         _check_end(data, path, number)
                     data += b"\n"
                 yield (piece := Piece(path, number, data))
-                number += piece.count
+                number += len(piece.lines)
 
 
 def _check_end(data: bytes, path: Path, number: int) -> None:
@@ -84,7 +80,7 @@ def _check_end(data: bytes, path: Path, number: int) -> None:
 def parsed(piece: Piece, layout: Layout | None, cursor: Cursor, lenient: bool) -> Iterator[Record]:
     """The records of lines, one by one. Without a layout, no line so far has held a row."""
     noted = cursor.unreadable if cursor.broken else None
-    for number, row in parsed_lines(piece.lines(), piece.path, piece.number, noted):
+    for number, row in parsed_lines(piece.lines, piece.path, piece.number, noted):
         cursor.at(piece.path, number, row)
         assert layout is not None
         try:

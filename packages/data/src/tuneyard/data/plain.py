@@ -95,19 +95,16 @@ def _rows(lines: bytearray, columns: tuple[str, ...], decoder: msgspec.json.Deco
         rows = len(decoder.decode_lines(lines))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    return rows if one_a_line(lines, rows, columns) else None
-
-
-def one_a_line(lines: bytes | bytearray, rows: int, columns: tuple[str, ...]) -> bool:
-    """Whether lines that hold so many rows hold one each, and each column once in it; Arrow refuses a file otherwise.
-
-    A brace within a row stands in a text, which has no line break; so what a brace begins is a row, and if each line
-    begins with one, and there are as many rows as lines, each line is one row. A column that stands twice in a line
-    counts once in its row.
-    """
+    # A brace within a row stands in a text, which has no line break; so what a brace begins is a row, and if each line
+    # begins with one, and there are as many rows as lines, each line is one row.
     beginnings = _beginnings(lines)
     if lines[:1] != b"{" or len(beginnings) != rows - 1 or beginnings.count(b"{") != rows - 1:
-        return False
+        return None
+    return rows if once_each(lines, rows, columns) else None
+
+
+def once_each(lines: bytes | bytearray, rows: int, columns: tuple[str, ...]) -> bool:
+    """Whether every column stands once in each line. One that stands twice counts once in its row; Arrow refuses it."""
     return len(_name_ends(lines)) == len(columns) * rows or all(_once_in(n, columns) for n in lines.splitlines())
 
 
