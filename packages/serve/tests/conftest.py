@@ -55,7 +55,8 @@ def server(desk: Desk, low: str, high: str) -> Iterator[Served]:
         f"adapters=[run:{low},run:{high}]",
         "port=0",
         "engine.max_model_len=512",
-        "engine.structured_outputs_config={disable_any_whitespace: true}",  # a weak model would write nothing else
+        # a weak model would write nothing but spaces between the braces
+        "engine.structured_outputs_config={backend: xgrammar, disable_any_whitespace: true}",
     )
     yield served
     assert desk.yard("serve", "stop", served.run.id).code == 0

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from tuneyard.control.environments import environment_prefix
+from tuneyard.control.leases import LEASES_VARIABLE
 from tuneyard.control.served import Served
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.files import read_json_lines
@@ -70,7 +72,9 @@ class Desk:
 
     def yard(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Done:
         """The command, run in the workspace; TUNEYARD_API_KEY is this process's own unless `env` says otherwise."""
-        variables = {**os.environ, "TUNEYARD_WORKSPACE": str(self.path), "HF_HUB_OFFLINE": "1", **(env or {})}
+        # leases of its own: a server holds its CPU slot as long as it runs, and two of them run here at times
+        own = {"TUNEYARD_WORKSPACE": str(self.path), LEASES_VARIABLE: tempfile.mkdtemp(dir=self.path)}
+        variables = {**os.environ, **own, "HF_HUB_OFFLINE": "1", **(env or {})}
         program = [sys.executable, "-m", "tuneyard.control.cli", *map(str, words)]
         done = subprocess.run(program, cwd=self.path, env=variables, capture_output=True, text=True, check=False)
         return Done(done.returncode, done.stdout, done.stderr)
