@@ -208,8 +208,10 @@ def test_images_are_looked_at_and_stay_where_the_folder_goes(tmp_path: Path) -> 
     with pytest.raises(RequestError, match=r"cut\.png cannot be used: it is cut off"):
         Dataset(tmp_path / "d").write([{**row, "images": [str(tmp_path / "cut.png")]}])
     Dataset(tmp_path / "d").write([{**row, "images": [png(2)]}, {**row, "images": [str(tmp_path / "whole.png")]}])
+    Dataset(tmp_path / "d").append([{"prompt": "c", "response": "d", "images": [png(3)]}])
     (tmp_path / "d").rename(tmp_path / "e")
-    first, second = Dataset(tmp_path / "e")
+    first, second, third = Dataset(tmp_path / "e")
+    assert Path(str(third.images[0])).read_bytes() == png(3)
     assert Path(str(first.images[0])).read_bytes() == png(2)
     assert second.images == (str(tmp_path / "whole.png"),)
 

@@ -64,6 +64,8 @@ class Assembly:
     sieve: Sieve
     format: DatasetFormat | None
     tell: Callable[[int], None] = quiet
+    home: Path | None = None
+    """Absolute path of the dataset folder that the file will lie in."""
     form: RowForm | None = None
     """How rows are written; the first record decides."""
     notes: Counter[str] = field(default_factory=Counter)
@@ -125,7 +127,14 @@ class Assembly:
             refuse(reason, cursor, lenient)
             return
         if self.sieve.keeps(record, cursor.place):
-            self._write(with_stored_images({**row, **extras(record)}, "images", self.file.path.parent, relative=True))
+            self._write(self._with_own_images({**row, **extras(record)}))
+
+    def _with_own_images(self, row: Row) -> Row:
+        """The row, its images named from the dataset folder on where they lie in it, so that it may be moved."""
+        row = with_stored_images(row, "images", self.file.path.parent, relative=True)
+        if self.home is not None and "images" in row:
+            row["images"] = [path.removeprefix(f"{self.home}/") for path in row["images"]]
+        return row
 
     def _form(self, record: Record) -> RowForm:
         if self.form is None:

@@ -116,7 +116,7 @@ def build(
 
         with DatasetFolder(stage) as out:
             with RowFile(out.new(name)) as file:
-                assembly = Assembly(file, sieve, format, tell)
+                assembly = Assembly(file, sieve, format, tell, folder.absolute())
                 kept = assembly.add(old) if old is not None else None
                 parts = [assembly.add(taken) for taken in inputs]
                 made = assembly.finish(inputs[0].name if len(inputs) == 1 else str(folder))
