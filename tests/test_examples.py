@@ -10,6 +10,7 @@ import pytest
 
 from tuneyard.core.documents import read_yaml
 from tuneyard.core.specs import parse_spec
+from tuneyard.study.experiment import read_experiment
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"
@@ -29,6 +30,8 @@ def test_every_yaml_file_is_a_spec_or_belongs_to_a_library(path: Path) -> None:
     assert isinstance(document, dict)
     if "kind" in document:
         parse_spec(document, str(path))
+    elif "experiment" in document:
+        read_experiment(path)
     else:
         assert {"model_name_or_path", "task"} & set(document), (
             "neither a spec, a LLaMA-Factory YAML nor an lm-eval task"
