@@ -23,7 +23,7 @@ def test_the_public_names() -> None:
     assert control.__all__ == ["Run", "evaluate", "generate", "runs", "serve", "train"]
     assert set(control.__all__) <= set(dir(control))
     with pytest.raises(AttributeError):
-        control.serve  # noqa: B018 - comes with its worker
+        control.infer  # noqa: B018 - there is no such thing
 
 
 def test_a_training_and_the_evaluation_of_what_it_made(desk: Workspace) -> None:
