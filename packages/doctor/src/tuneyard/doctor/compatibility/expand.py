@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from packaging.markers import UndefinedEnvironmentName, default_environment
 from packaging.requirements import InvalidRequirement, Requirement
@@ -77,30 +78,40 @@ def required(found: Distribution, extras: Iterable[str], python: str) -> list[De
     environment = markers_for(python)
     queue: list[str | None] = [None, *(canonicalize_name(extra) for extra in sorted(extras))]
     declared: dict[str, Declared] = {}
+    parsed = _parse(found.requires)
     for extra in queue:  # grows while it is walked
-        for requirement in _applying(found.requires, extra, environment):
+        for requirement in _applying(parsed, extra, environment):
             if canonicalize_name(requirement.name) == found.name:
                 queue += [e for e in map(canonicalize_name, sorted(requirement.extras)) if e not in queue]
                 continue
             where = f"{found.label}, Requires-Dist" + (f" of the extra {extra}" if extra else "")
-            requirement.marker = None
-            declared.setdefault(str(requirement), Declared(str(requirement), where, extra=extra))
+            text = str(requirement).removesuffix(f"; {requirement.marker}").strip()
+            declared.setdefault(text, Declared(text, where, extra=extra))
     return list(declared.values())
 
 
-def _applying(lines: list[str], extra: str | None, environment: dict[str, str]) -> list[Requirement]:
+def _applying(parsed: list[Requirement], extra: str | None, environment: dict[str, str]) -> list[Requirement]:
     """The requirements that hold here with this extra and, where there is one, not already without it."""
     found = []
-    for line in lines:
+    for requirement in parsed:
+        marker = requirement.marker
         try:
-            requirement = Requirement(line)
-            marker = requirement.marker
             without = marker is None or marker.evaluate({**environment, "extra": ""})
-            holds = marker is None or marker.evaluate({**environment, "extra": extra or ""})
-        except (InvalidRequirement, UndefinedEnvironmentName):
-            continue  # installers pass over such lines of old releases as well
+            holds = (
+                without if extra is None else marker is not None and marker.evaluate({**environment, "extra": extra})
+            )
+        except UndefinedEnvironmentName:
+            continue
         if holds and (extra is None or not without):
             found.append(requirement)
+    return found
+
+
+def _parse(lines: list[str]) -> list[Requirement]:
+    found = []
+    for line in lines:
+        with suppress(InvalidRequirement):  # installers pass over such lines of old releases as well
+            found.append(Requirement(line))
     return found
 
 

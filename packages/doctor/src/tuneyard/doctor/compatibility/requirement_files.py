@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -180,14 +181,21 @@ def _add_wanted(declared: Declared, text: str, path: Path, stack: Stack) -> None
 
 def _sibling(path: Path, name: str) -> Path | None:
     """The pyproject.toml of that name in a folder beside this one."""
-    for other in sorted(path.parent.parent.glob("*/pyproject.toml")):
+    found = _projects_below(path.parent.parent).get(name)
+    return None if found == path else found
+
+
+@cache
+def _projects_below(folder: Path) -> dict[str, Path]:
+    """The projects in the folders of a folder, by name."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.glob("*/pyproject.toml")):
         try:
-            project = tomllib.loads(other.read_text(encoding="utf-8")).get("project", {})
-        except (OSError, ValueError):
+            name = tomllib.loads(path.read_text(encoding="utf-8"))["project"]["name"]
+        except (OSError, ValueError, KeyError, TypeError):
             continue  # somebody else's file, and not the one that was asked about
-        if other != path and canonicalize_name(str(project.get("name", ""))) == name:
-            return other
-    return None
+        found.setdefault(canonicalize_name(str(name)), path)
+    return found
 
 
 def _project(text: str, path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -223,6 +223,7 @@ def find_solver(root: Path | None, python: str = "3.11", *, fresh: bool = False)
     return Solver(program, environ, launcher.index_strategy() if launcher else [], python, fresh=fresh)
 
 
+@cache
 def load_launcher(root: Path | None) -> ModuleType | None:
     """The workspace's pixiw as a module: it knows the manifest, and pip's settings under uv's names."""
     path = root / "pixiw" if root else None
