@@ -106,7 +106,8 @@ def test_what_is_preempted_goes_on_from_its_checkpoint_in_the_same_run(yard: Yar
 
 
 def test_a_time_limit_lets_the_worker_end_and_the_run_goes_on_in_the_same_job(yard: Yard) -> None:
-    run = yard.start(slurm={"time": 1}, engine={"max_steps": 5000, "pause": 0.1, "saves": True})
+    # SLURM gives notice up to a minute early: with less than two minutes, the next attempt would have none before it
+    run = yard.start(slurm={"time": 2}, engine={"max_steps": 5000, "pause": 0.1, "saves": True})
     job = yard.job(run)
     yard.status(run, "running", attempt=2, seconds=120)
     assert yard.failure(run)["kind"] == "time_limit"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -117,7 +116,7 @@ class Allocation:
         return False
 
     def go_on(self, run: RunFolder) -> None:
-        """Have SLURM start the job again, where it does not by itself. It ends this process while doing so."""
+        """Have SLURM start the job again, where it does not by itself."""
         if self.next is None or self._again != "on demand":
             return
         if not self._may_requeue():
@@ -129,8 +128,6 @@ class Allocation:
             if not self._restarts():
                 message = f"SLURM did not start job {self.job} again: {silence}"
                 end_unstarted(run, self.next, message, "time_limit")
-                return
-        time.sleep(KILL_SECONDS)
 
 
 def _left_checkpoint(attempt: Attempt) -> bool:
