@@ -66,7 +66,7 @@ class Execution:
         Raises:
             SetupError: another process runs this study.
         """
-        with _alone(self.study) if self.only is None else nullcontext():
+        with alone(self.study) if self.only is None else nullcontext():
             self._journal = Journal(self.study.folder.journal)
             self._starter = Starter(self.study, self._journal)
             cancels = self._journal.cancels
@@ -211,7 +211,8 @@ def slots(study: Study) -> int:
 
 
 @contextmanager
-def _alone(study: Study) -> Iterator[None]:
+def alone(study: Study) -> Iterator[None]:
+    """Be the only process that starts runs of a study; raises SetupError where another does."""
     try:
         with turn(study.folder.lock, 0.5):
             yield

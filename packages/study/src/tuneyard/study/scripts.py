@@ -63,13 +63,21 @@ def _script(study: Study, stage: str, usage: str) -> str:
     )
 
 
-def _limit(study: Study) -> str:
+def array_limit(study: Study) -> int | None:
+    """How many tasks of an array may run at once; None for as many as there is room for.
+
+    Raises:
+        RequestError: the `slurm:` block says no such number.
+    """
     limit = study.experiment.slurm.get(ARRAY_LIMIT)
-    if limit is None:
-        return ""
-    if not isinstance(limit, int) or limit < 1:
-        raise RequestError(f"slurm.{ARRAY_LIMIT} must be a whole number from 1 (got {limit!r})", where=str(study.file))
-    return f"%{limit}"
+    if limit is None or (isinstance(limit, int) and limit >= 1):
+        return limit
+    raise RequestError(f"slurm.{ARRAY_LIMIT} must be a whole number from 1 (got {limit!r})", where=str(study.file))
+
+
+def _limit(study: Study) -> str:
+    limit = array_limit(study)
+    return f"%{limit}" if limit else ""
 
 
 def _options(study: Study) -> list[str]:

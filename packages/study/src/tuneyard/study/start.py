@@ -22,6 +22,17 @@ REUSABLE = ("queued", "preparing", "waiting", "running", "succeeded")
 """States of a run that does, or has done, what another job asks for too."""
 
 
+@dataclass(frozen=True)
+class Made:
+    """The run of a job."""
+
+    run: RunFolder
+    new: bool
+    """Whether its folder was just made, so that nobody has started it."""
+    variables: dict[str, str]
+    """For its worker: whether it is to do without the hub."""
+
+
 @dataclass
 class Starter:
     """Starts the jobs of a study, each content once."""
@@ -41,7 +52,14 @@ class Starter:
         return found
 
     def start(self, job: Job, model: str | None = None, *, halved_from: RunFolder | None = None) -> RunFolder:
-        """The run that does a job from now on; one that does the same already is taken over.
+        """As `make`, and a run that is new is started here."""
+        made = self.make(job, model, halved_from=halved_from)
+        if made.new:
+            launch.start(self.study.workspace, made.run, made.variables)
+        return made.run
+
+    def make(self, job: Job, model: str | None = None, *, halved_from: RunFolder | None = None) -> Made:
+        """The run that does a job from now on, not started; one that does the same already is taken over.
 
         Args:
             job: a training, or an evaluation of `model`.
@@ -62,13 +80,12 @@ class Starter:
             # one that carries this very job's mark is its own, orphaned when the journal could not be written any more
             own = (read_mark(same) or {}).get("asked") == job.asked
             self.journal.write(job, what if own or halved_from else "reused", same.id)
-            return same
+            return Made(same, False, resolved.variables)
         mark = {"study": self.study.name, "job": job.key, "asked": job.asked, "content": content}
         run = create(self.study.workspace, resolved.spec, marked(mark, request.as_given()))
         self._by_content.setdefault(content, []).insert(0, run.id)
         self.journal.write(job, what, run.id)
-        launch.start(self.study.workspace, run, resolved.variables)
-        return run
+        return Made(run, True, resolved.variables)
 
     def _same(self, content: str) -> RunFolder | None:
         """A run of the same content that has succeeded or goes on; else one that was lost and can be resumed."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+from argparse import Namespace
 
+from tuneyard.control.commands.arguments import named_values
 from tuneyard.control.summary import say
+from tuneyard.core.errors import RequestError
 from tuneyard.study.checks import check
 from tuneyard.study.commands.opening import add_yes, parser, refuse_huge, study_of, warn
 from tuneyard.study.detach import log_of, start_detached
@@ -21,11 +24,17 @@ def main(command: str, arguments: list[str]) -> int:
     made.add_argument("--jobs", type=int, metavar="N", help="runs in flight at most (default: one more than devices)")
     made.add_argument("--detach", action="store_true", help="check it, start it and return; it writes to study.log")
     made.add_argument("--no-report", action="store_true", help="leave the report to `yard study report`")
+    made.add_argument("--on", choices=("local", "slurm"), default="local", help="where it runs (default: local)")
+    made.add_slurm()
     add_yes(made)
     options = made.parse_args(arguments)
     study = study_of(options)
     refuse_huge(study, options.yes)
     warn(warnings_of(study))
+    if options.on == "slurm":
+        return _submit(study, again, options)
+    if options.slurm:
+        raise RequestError("--slurm sets options of jobs", way_out="--on slurm")
     check(study)
     ensure_generated(study)
     if options.detach:
@@ -43,6 +52,23 @@ def main(command: str, arguments: list[str]) -> int:
     if tally.cancelled:
         return 130
     return 1 if tally.failed or tally.refused else 0
+
+
+def _submit(study: Study, again: bool, options: Namespace) -> int:
+    """Give it to SLURM and return; `yard study status` and `report` tell the rest."""
+    from tuneyard.study.submit import Submission
+
+    submission = Submission(study, named_values(options.slurm), again)
+    with submission.counting_on():
+        check(study)
+        ensure_generated(study)
+    given = submission.submit()
+    if options.json:
+        print(json.dumps({"study": study.name, **vars(given)}))
+    else:
+        print(f"{study.name}: {given.trainings} trainings and {given.evaluations} evaluations given to SLURM")
+        say(f"next: yard study status {study.file}; when all is done: yard study report {study.file}")
+    return 0
 
 
 def execute(study: Study, *, again: bool, at_once: int | None) -> Tally:
