@@ -6,6 +6,7 @@ import json
 import socket
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import openai
@@ -21,7 +22,7 @@ from tuneyard.core.run_folder import RunFolder
 pytestmark = pytest.mark.slow
 
 MODEL = "builtin:tiny"
-QUESTION = [{"role": "user", "content": "1 + 2 ="}]
+QUESTION: list[Any] = [{"role": "user", "content": "1 + 2 ="}]
 
 
 def chat(client: openai.OpenAI, model: str = MODEL, **options) -> str:

@@ -72,6 +72,7 @@ def test_a_qwen2_folder_with_its_own_tokenizer_is_served_with_the_ids_of_its_tra
     assert first_difference(training, here) is not None  # this transformers overrules the class that the folder names
 
     choice = tokens.choose(ServeSpec(model=model), serving)
+    assert choice.tokenizer is not None
     assert choice.tokenizer == str(serving.artifacts / "tokenizer")
     found = tokens.fingerprint_of(choice.tokenizer)
     assert first_difference(training, found) is None

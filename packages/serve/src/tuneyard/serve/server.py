@@ -40,7 +40,7 @@ def prepare(spec: ServeSpec, folder: RunFolder) -> tuple[Any, dict[str, Any]]:
         RequestError: vLLM refuses a setting, or tokenizes the model differently from its training.
     """
     with uncollected():
-        from vllm.entrypoints.cli.serve import validate_parsed_serve_args
+        from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
 
         from tuneyard.serve import arguments, tokens
 
