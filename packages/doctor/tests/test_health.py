@@ -172,15 +172,15 @@ def test_what_comes_after_a_module_that_crashes_is_still_tried(clinic: Clinic) -
 def test_a_module_that_hangs_is_ended_and_shown_where(clinic: Clinic) -> None:
     engine(clinic, "import time\n\n\ndef wait_for_ever():\n    time.sleep(600)\n\n\nwait_for_ever()\n")
     started = time.monotonic()
-    found = clinic.diagnose("train", "--time-limit", "1.5").findings()["import-hangs"]
-    assert time.monotonic() - started < 30
-    assert "did not end within 1.5 s" in found["message"]
+    found = clinic.diagnose("train", "--time-limit", "3").findings()["import-hangs"]
+    assert time.monotonic() - started < 60
+    assert "did not end within 3 s" in found["message"]
     assert "in wait_for_ever" in found["evidence"]
 
 
 def test_a_module_that_hangs_and_takes_no_notice_of_signals(clinic: Clinic) -> None:
     engine(clinic, "import signal, time\nfor s in (1, 2, 15): signal.signal(s, signal.SIG_IGN)\nwhile True: pass\n")
-    assert "import-hangs" in clinic.diagnose("train", "--time-limit", "1").findings()
+    assert "import-hangs" in clinic.diagnose("train", "--time-limit", "2").findings()
 
 
 def test_a_module_that_prints_ten_megabytes(clinic: Clinic) -> None:

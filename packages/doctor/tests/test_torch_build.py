@@ -149,7 +149,7 @@ def test_cuda_that_hangs_is_told_as_such(machine: Machine) -> None:
     machine.torch()
     torch = next(machine.clinic.path.glob(".pixi/uv/train/lib/*/site-packages/torch.py"))
     torch.write_text(torch.read_text() + "import time\ncuda.is_available = staticmethod(lambda: time.sleep(600))\n")
-    seen = machine.clinic.diagnose("train", "--time-limit", "1", LD_LIBRARY_PATH=str(machine.folder))
+    seen = machine.clinic.diagnose("train", "--time-limit", "2", LD_LIBRARY_PATH=str(machine.folder))
     assert "initialising CUDA did not end" in seen.findings()["import-hangs"]["message"]
 
 

@@ -31,6 +31,9 @@ TAIL_BYTES = 32 * 1024
 REPORT_BYTES = 32 * 1024 * 1024
 """How much a probe may report; what lies beyond is dropped."""
 
+START_SECONDS = 60.0
+"""How long an interpreter may take to its first report, however short the limit: its files may lie on a slow disk."""
+
 LINGER_SECONDS = 0.5
 """How long helpers of an ended probe may take to end by themselves before they count as left behind."""
 
@@ -159,7 +162,7 @@ class _Streams:
 
     def follow(self, process: subprocess.Popen[bytes], limit: float, stop: Event) -> int | None:
         """Read until the process ends (its exit code), or reports nothing for `limit` seconds or is to stop (None)."""
-        deadline = time.monotonic() + limit
+        deadline = time.monotonic() + max(limit, START_SECONDS)
         while (code := process.poll()) is None:
             if self._read(0.05):
                 deadline = time.monotonic() + limit
