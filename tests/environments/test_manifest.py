@@ -15,7 +15,7 @@ SCHEMA = ROOT.parent / "shared" / "schemas" / "pixi-manifest-0.77.schema.json"
 TASKS = {
     "default": {"yard", "mcp", "test", "check", "lint", "types", "format", "lock"},
     "train": {"yard", "train"},
-    "eval": {"yard", "eval", "gsm8k", "arithmetic"},
+    "eval": {"yard", "eval", "generate", "gsm8k", "arithmetic"},
     "serve": {"yard", "serve", "generate"},
 }
 
