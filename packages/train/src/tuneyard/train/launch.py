@@ -129,7 +129,7 @@ def _wait(job: Job, child: subprocess.Popen[bytes]) -> int:
     while child.poll() is None:
         if job.stop_requested.is_set() and not asked:
             asked = True
-            child.terminate()  # torchrun asks every rank
+            _ask_all(job, child)
         if kill_at is None and job.attempt.rank_failures():
             kill_at = time.monotonic() + PATIENCE
         if kill_at is not None and time.monotonic() > kill_at:
@@ -138,10 +138,25 @@ def _wait(job: Job, child: subprocess.Popen[bytes]) -> int:
     return child.returncode
 
 
+def _ask_all(job: Job, child: subprocess.Popen[bytes]) -> None:
+    """Ask the ranks to end: by torchrun, or on every node by SLURM, since srun itself would kill them."""
+    if job.spec.nodes > 1:
+        _signal_nodes("TERM")
+    else:
+        child.terminate()
+
+
+def _signal_nodes(name: str) -> None:
+    """Send a signal to what srun started, on every node; not to the job's own script."""
+    with suppress(subprocess.TimeoutExpired):
+        command = ["scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"]]
+        subprocess.run(command, check=False, timeout=SIGNAL_SECONDS)
+
+
 def _end_all(job: Job, child: subprocess.Popen[bytes]) -> None:
     """Kill the ranks; torchrun itself would give them the whole cancel_grace, and ends when they are gone."""
-    if job.spec.nodes > 1:  # what srun started, on every node; not the job itself
-        subprocess.run(["scancel", "--signal=KILL", os.environ["SLURM_JOB_ID"]], check=False, timeout=SIGNAL_SECONDS)
+    if job.spec.nodes > 1:
+        _signal_nodes("KILL")
         return
     for pid in _children(child.pid):
         with suppress(ProcessLookupError):
