@@ -23,8 +23,10 @@ from tuneyard.doctor.compatibility.uv import find_solver
 ROOT = Path(__file__).resolve().parents[1]
 
 BOUNDS = {"train": 1.0, "default": 1.5}
-"""The stack that is solved for -> the most that comparing all four may cost, as a multiple of that solve. `default` holds
-tools alone and is by far the smallest."""
+"""The stack that is solved for -> the most that comparing all four may cost, as a multiple of that solve.
+
+`default` holds tools alone and is by far the smallest.
+"""
 
 YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
