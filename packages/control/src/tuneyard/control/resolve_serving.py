@@ -74,8 +74,15 @@ def _served_adapters(
         return given, model
     own = ModelRef(reference=f"run:{model.run}" if model.run else model.adapter)
     name = model.run or Path(model.adapter).name
-    base = model.model_copy(update={"adapter": None, "run": None, "reference": model.name_or_path})
-    return {name: own, **given}, base
+    return {name: own, **given}, _base(model, workspace.runs)
+
+
+def _base(model: ModelRef, runs: Path) -> ModelRef:
+    """The model below an adapter, called as the run that made the adapter called it."""
+    if model.run is None:
+        return model.model_copy(update={"adapter": None})
+    trained = ModelRef.model_validate(RunFolder(runs / model.run).read_spec()["model"])
+    return trained.model_copy(update={"adapter": None, "path": model.path})
 
 
 def resolve_generate(spec: GenerateSpec, workspace: Workspace, hub: Hub, notes: list[str]) -> GenerateSpec:

@@ -62,7 +62,8 @@ def _interrupt(workspace: Workspace, run: RunFolder, view: View) -> None:
     if again:
         view.write("it is being killed")
     else:
-        view.write("it was asked to end, and leaves a checkpoint where it can; Ctrl-C again kills it")
+        leaves = "" if run.kind == "serve" else ", and leaves a checkpoint where it can"
+        view.write(f"it was asked to end{leaves}; Ctrl-C again kills it")
 
 
 def exit_code(seen: dict[str, Any]) -> int:
