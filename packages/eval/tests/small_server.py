@@ -68,7 +68,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: dict[str, Any]) -> None:
         chat = self.path.endswith("/chat/completions")
-        prompts = [body["messages"]] if chat else body["prompt"]
+        prompts: list[Any] = [body["messages"]] if chat else body["prompt"]
         if isinstance(prompts, str) or (prompts and isinstance(prompts[0], int)):
             prompts = [prompts]
         if "refuse me" in (prompts[0][-1]["content"] if chat else prompts[0]):

@@ -44,7 +44,8 @@ class ByIds(_Completions):
             return [self.tok_encode(text, left_truncate_len) for text in string]
         bos = getattr(self.tokenizer, "bos_token", None)
         bare = self._encoding.add_bos_token is False or bool(bos and string.startswith(bos))
-        ids = self.tokenizer.encode(string, **({"add_special_tokens": False} if bare else {}))
+        special: dict[str, Any] = {"add_special_tokens": False} if bare else {}
+        ids = self.tokenizer.encode(string, **special)
         return ids[-left_truncate_len:] if left_truncate_len else ids
 
 
@@ -102,7 +103,8 @@ def explained(spec: EvalSpec, run: str) -> Iterator[None]:
     except aiohttp.ClientResponseError as error:
         raise endpoint.of_status(spec.endpoint, error.status, f"{error.message} (stderr.log has its words)") from error
     except requests.HTTPError as error:
-        raise endpoint.of_status(spec.endpoint, error.response.status_code, error.response.text[:500]) from error
+        status = error.response.status_code if error.response is not None else 500
+        raise endpoint.of_status(spec.endpoint, status, str(error)[:500]) from error
     except (TimeoutError, aiohttp.ClientError, requests.RequestException) as error:
         raise RunError(
             f"the server does not answer any more: {type(error).__name__}: {error}",
