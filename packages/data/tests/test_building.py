@@ -308,6 +308,8 @@ def test_contamination_by_the_question_and_by_a_run_of_words(tmp_path: Path) -> 
     assert entry.rows == 4
     cleaned = Dataset(tmp_path / "e").write(rows, against=str(exam), drop=["contaminated"])
     assert (cleaned.rows, cleaned.dropped) == (2, {"contaminated": 2})
+    with pytest.raises(RequestError, match="no row is left: 2 were read; 2 held a document of the evaluation$"):
+        Dataset(tmp_path / "f").write(rows[:2], against=str(exam), drop=["contaminated"])
 
 
 def test_the_held_out_half_of_arithmetic_is_found_and_the_other_is_clean(tmp_path: Path) -> None:

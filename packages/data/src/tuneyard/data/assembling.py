@@ -218,8 +218,10 @@ class Assembly:
     def _nothing_left(self, where: str) -> RequestError:
         if self.broken.count:
             return self._unusable(where)
-        kept_back = f"{self.sieve.contaminated} held a document of the evaluation, {self.sieve.long} were too long"
-        return RequestError(f"no row is left: {self.read} were read, {kept_back}; {'; '.join(self.said)}", where=where)
+        counts = {"held a document of the evaluation": self.sieve.contaminated, "were too long": self.sieve.long}
+        kept_back = [f"{count:,} {what}" for what, count in counts.items() if count]
+        reasons = "; ".join([f"{self.read:,} were read", *kept_back, *self.said])
+        return RequestError(f"no row is left: {reasons}", where=where)
 
     def _dropped(self) -> list[str]:
         if not self.broken.count:
