@@ -308,7 +308,7 @@ def test_contamination_by_the_question_and_by_a_run_of_words(tmp_path: Path) -> 
     assert entry.rows == 4
     cleaned = Dataset(tmp_path / "e").write(rows, against=str(exam), drop=["contaminated"])
     assert (cleaned.rows, cleaned.dropped) == (2, {"contaminated": 2})
-    with pytest.raises(RequestError, match="no row is left: 2 were read; 2 held a document of the evaluation$"):
+    with pytest.raises(RequestError, match=r"no row is left: 2 were read; 2 held a document of the evaluation$"):
         Dataset(tmp_path / "f").write(rows[:2], against=str(exam), drop=["contaminated"])
 
 
