@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from tuneyard.core.errors import SetupError
 from tuneyard.doctor.compatibility.declared import Stack
@@ -16,6 +18,7 @@ from tuneyard.doctor.compatibility.expand import expand_all
 from tuneyard.doctor.compatibility.proof import Proof, prove, python_for, smallest
 from tuneyard.doctor.compatibility.shared import Shared, inventory
 from tuneyard.doctor.compatibility.stacks import read_stack
+from tuneyard.doctor.compatibility.walking import newest_below, windows
 
 if TYPE_CHECKING:
     from conftest import Index
@@ -235,3 +238,33 @@ def test_a_walk_back_without_need_is_no_conflict(index: Index, solver: Solver) -
     assert [s.package for s in proof.setbacks] == ["early"]
     assert not proof.conflicts
     assert not proof.far_behind
+
+
+@pytest.mark.parametrize("version", ["0.32.0", "2.3.4", "1.0", "10.0.1", "2026.10.19"])
+def test_windows_cover_everything_older_without_a_gap(version: str) -> None:
+    found = list(windows(version))
+    assert Version(found[0][1]) <= Version(version)
+    assert all(Version(lower[1]) == Version(upper[0]) for upper, lower in pairwise(found))
+    assert len(found) < 20
+    assert Version(found[-1][0]) == Version("0")
+
+
+def test_the_newest_release_that_fits_is_found_where_the_solver_jumps_over_it(index: Index, solver: Solver) -> None:
+    """Left alone uv keeps the newest `early` and takes server 0.1.2; 0.31 needs an older `early`, which would do."""
+    index.add("early", "1.8")
+    index.add("early", "1.9")
+    index.add("other", "1")
+    index.add("server", "0.1.2")
+    index.add("server", "0.30.0", "early<1.9")
+    index.add("server", "0.31.0", "early<1.9")
+    index.add("server", "0.32.0", "early<1.9", "other>=2")
+    index.add("server", "0.32.1", "early<1.0")
+    index.add("server", "0.33.0", "other<2")
+    index.add("early", "2.0", "other>=2")
+    index.add("trainer", "1.0", "early>=1.8,<2", "other<2")
+    a, b = stacks(solver, "trainer==1.0", "server<0.33")
+    found = newest_below("server", "0.32.1", lambda text: solver.solve(["trainer==1.0", text]))
+    assert found is not None
+    assert found.versions is not None
+    assert found.versions["server"].version == "0.31.0"
+    assert prove(a, b, inventory(a, b), solver, "3.11").resolves

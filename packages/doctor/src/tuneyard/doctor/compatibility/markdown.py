@@ -148,8 +148,9 @@ def _said(comparison: Comparison) -> str:
     claims = dict.fromkeys(claim for pair in comparison.pairs for claim in pair.evidence.claims)
     notes = [f"- {finding.message}" for finding in comparison.findings]
     for pair in comparison.pairs:
-        walks = pair.proof.walked_back if pair.proof else ()
-        notes += [f"- {pair.a.name} with {pair.b.name}: {walk_back_text(setback)}." for setback in walks]
+        if pair.proof and pair.proof.together:
+            walks = [walk_back_text(setback, pair.proof.together) for setback in pair.proof.walked_back]
+            notes += [f"- {pair.a.name} with {pair.b.name}: {text}." for text in walks]
     if not claims and not notes:
         return ""
     rows = [(claim.where, f"`{claim.says}`", claim.problem) for claim in claims]

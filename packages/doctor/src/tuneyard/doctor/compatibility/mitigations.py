@@ -13,7 +13,8 @@ from tuneyard.doctor.compatibility.declared import Declared, Stack
 from tuneyard.doctor.compatibility.evidence import Evidence
 from tuneyard.doctor.compatibility.proof import Conflict, GivingUp, Proof, Setback
 from tuneyard.doctor.compatibility.ranges import is_exact
-from tuneyard.doctor.compatibility.uv import Release, Solver
+from tuneyard.doctor.compatibility.uv import Release, Resolution, Solver
+from tuneyard.doctor.compatibility.walking import newest_below
 
 
 @dataclass(frozen=True)
@@ -51,14 +52,20 @@ def _moves(stack: Stack, other: Stack, proof: Proof, solver: Solver | None) -> I
     root, now = pinned[0], stack.versions.get(pinned[0].name)
     extras = f"[{','.join(sorted(root.requirement.extras))}]" if root.requirement.extras else ""
     others = [_as_it_is(other, d) for d in other.to_solve()]
-    for bound in (f">{now}", f"<{now}") if now else ():
-        try:
-            answer = solver.solve([*others, f"{root.name}{extras}{bound}"], python=proof.python)
-        except TuneyardError:
-            return
-        if answer.versions and now:
-            yield _moved(root, now, answer.versions[root.name], proof, stack)
-            return
+
+    def ask(text: str) -> Resolution:
+        bounded = f"{root.name}{extras}{text.removeprefix(root.name)}"
+        return solver.solve([*others, bounded], python=proof.python)
+
+    if now is None:
+        return
+    try:
+        newer = ask(f"{root.name}>{now}")
+        answer = newer if newer.ok else newest_below(root.name, now, ask)
+    except TuneyardError:
+        return
+    if answer and answer.versions:
+        yield _moved(root, now, answer.versions[root.name], proof, stack)
 
 
 def _as_it_is(stack: Stack, declared: Declared) -> str:
@@ -74,9 +81,8 @@ def _moved(root: Declared, now: str, release: Release, proof: Proof, stack: Stac
     price = alone and not newer and Setback(root.name, stack.name, release, alone)
     if price and price.far:
         age = f", {price.days} days older" if price.days else ""
-        what = (
-            f"no newer {root.name} fits; the newest that does is {release.version}{age}: an old release is no way out"
-        )
+        found = f"the newest found that does is {release.version}{age}"
+        what = f"no newer {root.name} fits; {found}: an old release is no way out"
         return Mitigation("no move", what, f"all that {root.name} has learnt since", tried=True)
     lost = "what the newer release has dropped" if newer else f"what came after {release.version}"
     command = f"uv pip install {shlex.quote(f'{root.name}=={release.version}')}"

@@ -17,6 +17,7 @@ from tuneyard.doctor.compatibility.declared import Declared, Stack, declare
 from tuneyard.doctor.compatibility.ranges import intersect
 from tuneyard.doctor.compatibility.shared import Shared
 from tuneyard.doctor.compatibility.uv import PYTHONS, Release, Resolution, Solver
+from tuneyard.doctor.compatibility.walking import newest_below
 
 FAR_BEHIND_DAYS = 180
 """A release this much older than what every stack takes by itself is the price of a conflict, not a solution."""
@@ -171,10 +172,23 @@ def _hold(proof: Proof, whole: list[Item], names: set[str], ask: Ask) -> list[It
         return []
     held = [Item(s.stack, declare(f"{s.package}>={s.alone.version}", f"{s.stack} alone")) for s in far]
     proof.held = ask([*whole, *held])
-    if proof.held.ok:
-        proof.together, proof.walked_back = proof.held, far
+    better = proof.held if proof.held.ok else _newest_that_fits(far, whole, ask)
+    if better is not None:
+        proof.together, proof.walked_back = better, far
         proof.setbacks = setbacks(proof, names)
     return held
+
+
+def _newest_that_fits(far: list[Setback], whole: list[Item], ask: Ask) -> Resolution | None:
+    """The solve with the newest release of the one package that is far behind; None: several are, or none is newer."""
+    if len({setback.package for setback in far}) != 1:
+        return None
+    name = far[0].package
+    found = newest_below(
+        name, far[0].alone.version, lambda text: ask([*whole, Item(far[0].stack, declare(text, "tried"))])
+    )
+    newer = found and found.versions and Version(found.versions[name].version) > Version(far[0].together.version)
+    return found if newer else None
 
 
 Ask = Callable[[Iterable[Item]], Resolution]

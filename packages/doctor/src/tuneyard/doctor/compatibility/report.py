@@ -41,9 +41,10 @@ def setback_text(setback: Setback) -> str:
     )
 
 
-def walk_back_text(setback: Setback) -> str:
+def walk_back_text(setback: Setback, together: Resolution) -> str:
     """What a solver does where no version is asked for, though it need not."""
-    newer = f"{setback.package}>={setback.alone.version.partition('+')[0]}"
+    release = (together.versions or {}).get(setback.package, setback.alone)
+    newer = f"{setback.package}>={release.version.partition('+')[0]}"
     return (
         f"uv by itself walks back to {setback.package} {setback.together.version}, though {newer} resolves too: "
         f"ask for it, uv pip install '{newer}'"
@@ -119,7 +120,7 @@ def _proof(proof: Proof) -> list[str]:
     for conflict in proof.conflicts:
         lines.append(f"  conflict: {conflict_text(conflict)}")
         lines += [f"    without {g.item.declared.shown}: {g.consequence}" for g in conflict.giving_up]
-    lines += [f"  warning: {walk_back_text(setback)}" for setback in proof.walked_back]
+    lines += [f"  warning: {walk_back_text(setback, proof.together)}" for setback in proof.walked_back]
     return lines + [f"  given up: {setback_text(setback)}" for setback in proof.setbacks[:MOST_SETBACKS]]
 
 
