@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
-from desk import Desk, failure_of, left_of, told, until
+from desk import READY_SECONDS, Desk, failure_of, left_of, told, until
 
 pytestmark = pytest.mark.slow
 
@@ -83,7 +83,7 @@ def test_an_engine_that_is_killed_ends_the_run_with_the_reason(desk: Desk) -> No
     server = desk.serve("model=builtin:tiny", "port=0", "engine.max_model_len=256")
     (engine,) = [p for p in processes(server.run) if b"VLLM::Worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
     os.kill(engine, signal.SIGKILL)
-    assert until(lambda: server.run.status().ended, 60)
+    assert until(lambda: server.run.status().ended, READY_SECONDS)
     assert server.run.status().state == "failed"
     assert "died" in failure_of(server.run)["message"]
     assert left_of(server.run) == []
@@ -94,7 +94,7 @@ def test_a_worker_that_is_killed_leaves_nothing(desk: Desk) -> None:
     assert until(lambda: len(told(run, "started")) == 1, 60)
     assert until(lambda: any(b"VLLM::" in _cmdline(p) for p in _all_of(run)), 120)
     os.kill(told(run, "started")[0]["pid"], signal.SIGKILL)
-    assert until(lambda: run.status().ended, 60)
+    assert until(lambda: run.status().ended, READY_SECONDS)
     assert left_of(run) == []
 
 
@@ -113,7 +113,7 @@ def _cmdline(pid: int) -> bytes:
 
 def test_no_room_for_the_cache_is_told_with_the_settings_that_need_less(desk: Desk) -> None:
     run = desk.start("model=builtin:tiny", "port=0", "engine.kv_cache_memory_bytes=4096")
-    assert until(lambda: run.status().ended, 120)
+    assert until(lambda: run.status().ended, READY_SECONDS)
     failure = failure_of(run)
     assert "cache" in failure["message"]
     assert "VLLM_CPU_KVCACHE_SPACE" in failure["way_out"]
@@ -123,7 +123,7 @@ def test_no_room_for_the_cache_is_told_with_the_settings_that_need_less(desk: De
 
 def test_what_vllms_own_parser_refuses_ends_the_run_before_the_model_is_loaded(desk: Desk) -> None:
     run = desk.start("model=builtin:tiny", "port=0", "engine.max_model_len=many")
-    assert until(lambda: run.status().ended, 60)
+    assert until(lambda: run.status().ended, READY_SECONDS)
     failure = failure_of(run)
     assert failure["kind"] == "request"
     assert "--max-model-len" in failure["message"]
@@ -139,7 +139,6 @@ def test_what_vllms_own_parser_refuses_ends_the_run_before_the_model_is_loaded(d
         (("engine.api_key=x",), "must not stand in a spec"),
         (("engine.port=1",), "use port"),
         (("host=0.0.0.0",), "TUNEYARD_API_KEY"),
-        (("host=192.0.2.77",), "cannot be listened on"),
         (("port=70000",), "65535"),
         (("engine.tensor_parallel_size=2", "gpus=1"), "takes 2"),
         (("adapters=[builtin:tiny]",), "adapter"),
