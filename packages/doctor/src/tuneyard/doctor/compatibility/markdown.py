@@ -78,8 +78,17 @@ def _reason(pair: Pair) -> str:
         )
     if proof and proof.far_behind:
         return "; ".join(dict.fromkeys(s.package for s in proof.far_behind))
+    if pair.verdict == "agree":
+        return _found(pair)
     alone = [f"{name} by itself" for name, solve in (proof.alone.items() if proof else ()) if not solve.ok]
     return "; ".join(alone or [row.package for row in pair.rows if row.verdict != "agree"])
+
+
+def _found(pair: Pair) -> str:
+    """The releases with which two stacks agree, where the newest do not."""
+    together = (pair.proof.together.versions if pair.proof and pair.proof.together else None) or {}
+    walked = pair.proof.walked_back if pair.proof else []
+    return ", ".join(dict.fromkeys(f"with {s.package} {together[s.package].version}" for s in walked))
 
 
 def _claims(comparison: Comparison) -> str:
@@ -106,7 +115,8 @@ def _conflict_rows(pair: Pair) -> Iterable[tuple[str, ...]]:
     for row in pair.rows:
         if row.verdict != "agree":
             shown.add(row.package)
-            yield (name, f"{row.area}: {row.package}", requirement(row, row.a), requirement(row, row.b), row.impact)
+            impact = f"{row.impact}; {_found(pair)} both resolve" if _found(pair) else row.impact
+            yield (name, f"{row.area}: {row.package}", requirement(row, row.a), requirement(row, row.b), impact)
     for conflict in pair.proof.conflicts if pair.proof else ():
         if not set(conflict.packages) <= shown:
             mine, theirs = ([i for i in conflict.members if i.stack == s.name] for s in (pair.a, pair.b))

@@ -72,7 +72,7 @@ def _proved(proof: Proof) -> Iterable[str]:
         for given in conflict.giving_up:
             yield f"    - without `{given.item.declared.shown}`: {given.consequence}"
     if proof.held is not None and not proof.held.ok:
-        newest = ", ".join(f"`{s.package}>={s.alone.version}`" for s in proof.far_behind)
+        newest = ", ".join(f"`{s.package}>={s.alone.version}`" for s in proof.walked_back or proof.far_behind)
         yield f"- With {newest}, as new as alone: {solved(proof.held)}. {proof.held.reason}"
     for setback in proof.setbacks:
         yield f"- given up: {setback_text(setback)}"

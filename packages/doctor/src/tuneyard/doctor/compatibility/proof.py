@@ -74,6 +74,8 @@ class Setback:
     alone: Release
     price: bool = True
     """Older than every stack has it alone: the price of being together. False: another stack has it as old alone."""
+    root: bool = False
+    """The stack asks for it by name."""
 
     @property
     def days(self) -> int | None:
@@ -116,7 +118,9 @@ class Proof:
 
     @property
     def far_behind(self) -> list[Setback]:
-        return [setback for setback in self.setbacks if setback.far]
+        """What is too old to count as an answer; where something asked for by name is older, the rest follows from it."""
+        roots = [setback for setback in self.setbacks if setback.root]
+        return [setback for setback in roots or self.setbacks if setback.far]
 
 
 def prove(a: Stack, b: Stack, rows: Sequence[Shared], solver: Solver, wanted: str) -> Proof:
@@ -155,7 +159,7 @@ def _solve(proof: Proof, a: Stack, b: Stack, rows: Sequence[Shared], solver: Sol
     held: list[Item] = []
     if proof.together.ok:
         names = _of_interest(a, b, rows)
-        proof.setbacks = setbacks(proof, names)
+        proof.setbacks = setbacks(proof, whole, names)
         held = _hold(proof, whole, names, ask)
     if not proof.together.ok or proof.far_behind:
         parts = [Item(s.name, d) for s, other in ((a, b), (b, a)) for d in s.parts({d.name for d in other.declared})]
@@ -175,7 +179,7 @@ def _hold(proof: Proof, whole: list[Item], names: set[str], ask: Ask) -> list[It
     better = proof.held if proof.held.ok else _newest_that_fits(far, whole, ask)
     if better is not None:
         proof.together, proof.walked_back = better, far
-        proof.setbacks = setbacks(proof, names)
+        proof.setbacks = setbacks(proof, whole, names)
     return held
 
 
@@ -202,8 +206,9 @@ def _of_interest(a: Stack, b: Stack, rows: Sequence[Shared]) -> set[str]:
     return {row.package for row in rows} | {d.name for stack in (a, b) for d in stack.roots}
 
 
-def setbacks(proof: Proof, names: set[str]) -> list[Setback]:
+def setbacks(proof: Proof, whole: list[Item], names: set[str]) -> list[Setback]:
     """The packages of interest that are older together than alone, the furthest first."""
+    asked = {(item.stack, item.declared.name) for item in whole}
     together = proof.together.versions if proof.together and proof.together.versions else {}
     oldest = {
         name: [r.versions[name] for r in proof.alone.values() if r.versions and name in r.versions] for name in names
@@ -214,7 +219,7 @@ def setbacks(proof: Proof, names: set[str]) -> list[Setback]:
             now = together.get(name)
             if name in names and now and Version(now.version) < Version(release.version):
                 price = all(Version(now.version) < Version(other.version) for other in oldest[name])
-                found.append(Setback(name, stack, now, release, price))
+                found.append(Setback(name, stack, now, release, price, (stack, name) in asked))
     return sorted(found, key=lambda s: (not s.far, -(s.days or 0), s.package))
 
 
