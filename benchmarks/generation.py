@@ -52,7 +52,7 @@ class Sides:
 
     def rival(self) -> None:
         """The library alone."""
-        from vllm import SamplingParams
+        from vllm import SamplingParams  # pyright: ignore[reportMissingImports] - there in the environment serve
 
         texts = [json.loads(line)["prompt"] for line in (self.folder / "inputs.jsonl").read_text().splitlines()]
         params = SamplingParams(max_tokens=self.spec.max_tokens, temperature=0.0, ignore_eos=True)
@@ -62,7 +62,7 @@ class Sides:
 
 def prepare(folder: Path, model: str, prompts: int, tokens: int) -> Sides:
     """The model, the inputs and the engine."""
-    from vllm import LLM, SamplingParams
+    from vllm import LLM, SamplingParams  # pyright: ignore[reportMissingImports] - there in the environment serve
 
     from tuneyard.core.generation import Input
     from tuneyard.core.specs import GenerateSpec
@@ -97,7 +97,11 @@ def write_model(folder: Path, name: str) -> Path:
     write_tiny(folder)
     if name == "tiny":
         return folder
-    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+    from transformers import (  # pyright: ignore[reportMissingImports]
+        AutoTokenizer,
+        LlamaConfig,
+        LlamaForCausalLM,
+    )
 
     config = LlamaConfig(
         vocab_size=len(AutoTokenizer.from_pretrained(folder)),

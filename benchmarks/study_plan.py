@@ -68,7 +68,8 @@ def measure(pairs: int = 7) -> Comparison:
     """Both in turn, after both were seen to write the same."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        ours(folder / "ours.yaml"), rival(folder / "rival.yaml")
+        ours(folder / "ours.yaml")
+        rival(folder / "rival.yaml")
         assert (folder / "ours.yaml").read_bytes() == (folder / "rival.yaml").read_bytes()
         assert peak(folder) < MEMORY
         return compare(
