@@ -1,6 +1,6 @@
 """A part of MMLU by inspect_evals, whose documents come from the hub: where it can be reached, add to experiment.yaml
 
-    - {task: mmlu_subset.py@mmlu_subset, arguments: {subjects: elementary_mathematics}}
+- {task: mmlu_subset.py@mmlu_subset, arguments: {subjects: elementary_mathematics}}
 """
 
 from inspect_ai import Task, task
