@@ -118,7 +118,7 @@ class Proof:
 
     @property
     def far_behind(self) -> list[Setback]:
-        """What is too old to count as an answer; where something asked for by name is older, the rest follows from it."""
+        """What is too old to count as an answer; once something asked for by name is older, the rest follows."""
         roots = [setback for setback in self.setbacks if setback.root]
         return [setback for setback in roots or self.setbacks if setback.far]
 
