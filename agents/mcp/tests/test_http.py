@@ -22,6 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from raw_client import NEW, OLD, TRAIN
 
 from tuneyard.control.workspace import Workspace
+from tuneyard.mcp.tools import TOOLS
 
 INITIALIZE = {
     "jsonrpc": "2.0",
@@ -110,7 +111,7 @@ def test_the_same_tools_are_served(server: HttpServer, era: str) -> None:
         assert seen
         return len(tools.tools), seen["state"]
 
-    assert with_client(server, era, work) == (12, "succeeded")
+    assert with_client(server, era, work) == (len(TOOLS), "succeeded")
 
 
 def test_many_calls_at_once_are_all_answered(server: HttpServer) -> None:

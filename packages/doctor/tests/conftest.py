@@ -138,7 +138,8 @@ def clinic(tmp_path: Path) -> Clinic:
     folder = tmp_path / 'work space, it\'s "ünï"'
     folder.mkdir()
     (folder / "pixi.toml").write_text("[environments]\ndefault = []\ntrain = []\neval = []\n")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("HF_", "TRANSFORMERS_", "PIXI_", "TUNEYARD_"))}
+    foreign = ("HF_", "TRANSFORMERS_", "PIXI_", "TUNEYARD_", "INIT_CWD")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(foreign)}
     home = tmp_path / "home"
     home.mkdir()
     own = {
