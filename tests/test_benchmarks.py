@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import dataset_build
@@ -14,6 +15,7 @@ import pytest
 import runs_listing
 import study_plan
 import train_overhead
+from measure import Comparison
 
 from tuneyard.control.environments import environment_prefix
 from tuneyard.control.workspace import find_workspace
@@ -27,10 +29,21 @@ def python_of(name: str) -> str:
     return str(environment_prefix(find_workspace(ROOT), name) / "bin" / "python")
 
 
-def test_looking_at_ten_thousand_runs_costs_little_more_than_importing_pydantic() -> None:
-    for comparison, bound in zip(runs_listing.measure(), runs_listing.BOUNDS.values(), strict=True):
+def hold(measure: Callable[[], Sequence[Comparison]], bounds: Sequence[float]) -> None:
+    """Measure, and once more where a bound is missed: a machine may have had something else to do for a minute."""
+    missed = _missed(measure(), bounds)
+    missed = missed and _missed(measure(), bounds)
+    assert not missed, missed
+
+
+def _missed(comparisons: Sequence[Comparison], bounds: Sequence[float]) -> list[Comparison]:
+    for comparison, bound in zip(comparisons, bounds, strict=True):
         print(comparison.row(bound), file=sys.stderr)
-        assert comparison.ratio <= bound, comparison
+    return [comparison for comparison, bound in zip(comparisons, bounds, strict=True) if comparison.ratio > bound]
+
+
+def test_looking_at_ten_thousand_runs_costs_little_more_than_importing_pydantic() -> None:
+    hold(runs_listing.measure, [*runs_listing.BOUNDS.values()])
 
 
 DATASET_BOUND = 2.5 * dataset_folder.BOUND
@@ -38,9 +51,7 @@ DATASET_BOUND = 2.5 * dataset_folder.BOUND
 
 
 def test_a_dataset_folder_is_written_several_times_as_fast_as_by_datasets(tmp_path: Path) -> None:
-    comparison = dataset_folder.compare(200_000, 3, python_of("train"), tmp_path)
-    print(comparison.row(DATASET_BOUND), file=sys.stderr)
-    assert comparison.ratio <= DATASET_BOUND, comparison
+    hold(lambda: [dataset_folder.compare(200_000, 3, python_of("train"), tmp_path)], [DATASET_BOUND])
 
 
 BUILD_BOUND = 1.25 * dataset_build.BOUND
@@ -48,36 +59,24 @@ BUILD_BOUND = 1.25 * dataset_build.BOUND
 
 
 def test_a_dataset_is_built_in_about_the_time_of_parsing_and_writing_it(tmp_path: Path) -> None:
-    comparison = dataset_build.compare(250_000, 3, tmp_path)
-    print(comparison.row(BUILD_BOUND), file=sys.stderr)
-    assert comparison.ratio <= BUILD_BOUND, comparison
+    hold(lambda: [dataset_build.compare(250_000, 3, tmp_path)], [BUILD_BOUND])
 
 
 def test_a_short_training_costs_no_more_than_llamafactorys_own_command() -> None:
-    comparison = train_overhead.measure(pairs=3)
-    print(comparison.row(train_overhead.BOUND), file=sys.stderr)
-    assert comparison.ratio <= train_overhead.BOUND, comparison
+    hold(lambda: [train_overhead.measure(pairs=3)], [train_overhead.BOUND])
 
 
 def test_gsm8k_takes_less_time_than_by_lm_evals_own_command(gsm8k_folder: Path) -> None:
-    comparison = gsm8k.measure(gsm8k_folder, python_of("eval"), pairs=3)
-    print(comparison.row(gsm8k.BOUND), file=sys.stderr)
-    assert comparison.ratio <= gsm8k.BOUND, comparison
+    hold(lambda: [gsm8k.measure(gsm8k_folder, python_of("eval"), pairs=3)], [gsm8k.BOUND])
 
 
 def test_a_diagnosis_takes_hardly_longer_than_importing_the_engine() -> None:
-    for comparison in doctor_health.measure(pairs=3):
-        print(comparison.row(doctor_health.BOUND), file=sys.stderr)
-        assert comparison.ratio <= doctor_health.BOUND, comparison
+    hold(lambda: doctor_health.measure(pairs=3), [doctor_health.BOUND] * len(doctor_health.ENGINES))
 
 
 def test_a_log_is_searched_faster_than_by_grep_with_the_same_patterns() -> None:
-    comparison = doctor_log.measure(pairs=3)
-    print(comparison.row(doctor_log.BOUND), file=sys.stderr)
-    assert comparison.ratio <= doctor_log.BOUND, comparison
+    hold(lambda: [doctor_log.measure(pairs=3)], [doctor_log.BOUND])
 
 
 def test_planning_ten_thousand_runs_costs_little_more_than_formatting_their_lines() -> None:
-    comparison = study_plan.measure(pairs=5)
-    print(comparison.row(study_plan.BOUND), file=sys.stderr)
-    assert comparison.ratio <= study_plan.BOUND, comparison
+    hold(lambda: [study_plan.measure(pairs=5)], [study_plan.BOUND])
