@@ -252,10 +252,10 @@ class Yard:
 
         return wait_until(there, seconds)
 
-    def step(self, run: RunFolder, attempt: int = 1, seconds: float = 60.0) -> None:
-        """Wait until the worker has done a step."""
+    def step(self, run: RunFolder, attempt: int = 1, seconds: float = 60.0, count: int = 1) -> None:
+        """Wait until the worker has told of so many steps."""
         events = run.attempt(attempt).events
-        wait_until(lambda: events.exists() and '"progress"' in events.read_text(), seconds)
+        wait_until(lambda: events.exists() and events.read_text().count('"progress"') >= count, seconds)
 
     def job(self, run: RunFolder) -> str:
         latest = run.latest()

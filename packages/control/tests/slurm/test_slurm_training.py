@@ -58,13 +58,13 @@ def training(**engine: Any) -> dict[str, Any]:
 
 def test_a_training_that_is_preempted_goes_on_from_the_checkpoint_that_it_left(trainer: Yard) -> None:
     run = trainer.start(**training(max_steps=400, save_steps=1000))
-    trainer.step(run, seconds=150)
+    trainer.step(run, seconds=150, count=3)
     number = trainer.job(run)
     trainer.cluster.ask("scontrol", "requeue", number)
     assert trainer.failure(run)["kind"] == "preempted"
     trainer.step(run, attempt=2, seconds=150)
     events = run.attempt(2).events.read_text()
-    assert json.loads(next(line for line in events.splitlines() if '"progress"' in line))["step"] > 1
+    assert json.loads(next(line for line in events.splitlines() if '"progress"' in line))["step"] > 2
     launch.cancel(trainer.workspace, run, "somebody")
     assert trainer.status(run, "cancelled").attempt == 2
 
