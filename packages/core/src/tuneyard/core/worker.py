@@ -139,13 +139,24 @@ def main(worker: Worker, argv: list[str] | None = None) -> NoReturn:
     """Run one verb and exit: 0, 1 the run failed, 2 the request is wrong, 3 the set-up is wrong, 143 asked to end."""
     verb, *rest = (sys.argv[1:] if argv is None else argv) or ["help"]
     if verb == "run" and len(rest) == 1:
-        sys.exit(_run(worker, Path(rest[0]).absolute()))
+        code = _run(worker, Path(rest[0]).absolute())
+        if code == STOPPED_EXIT:
+            _leave(code)
+        sys.exit(code)
     if verb in ("arguments", "schema", "fingerprint", "check"):
         sys.exit(_answer(worker, verb, rest))
     print(
         f"usage: python -m tuneyard.{worker.name} run FOLDER | arguments SPEC | schema | fingerprint MODEL | check FILE"
     )
     sys.exit(0 if verb in ("help", "-h", "--help") else 2)
+
+
+def _leave(code: int) -> NoReturn:
+    """End at once: threads of a library that still compute would abort the process while the interpreter ends."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or its disk is full
+            stream.flush()
+    os._exit(code)
 
 
 def _answer(worker: Worker, verb: str, rest: list[str]) -> int:
