@@ -154,7 +154,7 @@ class Served:
             Failed: the server refuses this request, or fails at it again and again.
             RunError, SetupError, RequestError: the server is gone, or refuses every request.
         """
-        strikes = 0
+        strikes, reason = 0, ""
         while strikes < TRIES:
             began = time.monotonic()
             try:
