@@ -46,9 +46,7 @@ def resolve_serve(spec: ServeSpec, workspace: Workspace, hub: Hub, notes: list[s
     name = spec.served_name or model.run or model.reference
     if name in found:
         raise RequestError(f"the model and an adapter are both called {name!r}", where="served_name")
-    engine = fit_to_schema(engine, engine_schema(workspace, "serve"))
-    if rank:
-        engine = {"enable_lora": True, "max_lora_rank": rank, "max_loras": len(found), **engine}
+    engine = _vllm_settings(engine, workspace, rank, len(found))
     return spec.model_copy(
         update={
             "model": model,
@@ -60,6 +58,12 @@ def resolve_serve(spec: ServeSpec, workspace: Workspace, hub: Hub, notes: list[s
             "engine": engine,
         }
     )
+
+
+def _vllm_settings(engine: dict[str, Any], workspace: Workspace, rank: int, adapters: int) -> dict[str, Any]:
+    """The engine's settings as vLLM takes them, with room for so many adapters of at most this rank; 0: for none."""
+    room = {"enable_lora": True, "max_lora_rank": rank, "max_loras": adapters} if rank else {}
+    return room | fit_to_schema(engine, engine_schema(workspace, "serve"))
 
 
 def _number(gpus: int | str | None) -> int | None:
@@ -101,8 +105,7 @@ def resolve_generate(spec: GenerateSpec, workspace: Workspace, hub: Hub, notes: 
     adapters, model = _served_adapters(spec.adapters, model, workspace, hub)
     if backend == "vllm":
         found, rank = serving.resolve_adapters(adapters, model, workspace.runs, hub)
-        engine = fit_to_schema(engine, engine_schema(workspace, "serve"))
-        engine = {**({"enable_lora": True, "max_lora_rank": rank, "max_loras": len(found)} if rank else {}), **engine}
+        engine = _vllm_settings(engine, workspace, rank, len(found))
     else:
         found = {n: models.resolve_adapter(a, model, workspace.runs, hub, f"adapters.{n}") for n, a in adapters.items()}
     gpus = devices.resolve_gpus(serving.serving_devices(engine, _number(spec.gpus)))

@@ -20,7 +20,7 @@ from tuneyard.core.references import DatasetFormat
 from tuneyard.data.contents import Said
 from tuneyard.data.layouts import Layout
 from tuneyard.data.pieces import Piece
-from tuneyard.data.plain import once_each
+from tuneyard.data.plain import a_line_each, once_each
 from tuneyard.data.row_file import Watched, watch
 
 ROLES: dict[DatasetFormat, tuple[str, ...]] = {
@@ -114,10 +114,7 @@ class FlatReader:
             rows = self._decode(piece.data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             return None
-        # as many rows as lines, each of which begins with a brace: each line is one row, as `plain` explains
-        if len(rows) != len(piece.lines) or not all(map(bytes.startswith, piece.lines, repeat(b"{"))):
-            return None
-        if not once_each(piece.data, len(rows), self._read_columns):
+        if not a_line_each(piece.data, len(rows)) or not once_each(piece.data, len(rows), self._read_columns):
             return None
         found = FlatRows(rows, self.roles)
         return found if found.sound() else None

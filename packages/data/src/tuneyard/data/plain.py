@@ -95,12 +95,17 @@ def _rows(lines: bytearray, columns: tuple[str, ...], decoder: msgspec.json.Deco
         rows = len(decoder.decode_lines(lines))
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    # A brace within a row stands in a text, which has no line break; so what a brace begins is a row, and if each line
-    # begins with one, and there are as many rows as lines, each line is one row.
+    return rows if a_line_each(lines, rows) and once_each(lines, rows, columns) else None
+
+
+def a_line_each(lines: bytes | bytearray, rows: int) -> bool:
+    """Whether each line is one row, of the rows that were parsed from the lines.
+
+    A brace within a row stands in a text, which has no line break; so what a brace begins is a row, and if each line
+    begins with one, and there are as many rows as lines, each line is one row.
+    """
     beginnings = _beginnings(lines)
-    if lines[:1] != b"{" or len(beginnings) != rows - 1 or beginnings.count(b"{") != rows - 1:
-        return None
-    return rows if once_each(lines, rows, columns) else None
+    return lines[:1] == b"{" and len(beginnings) == rows - 1 == beginnings.count(b"{")
 
 
 def once_each(lines: bytes | bytearray, rows: int, columns: tuple[str, ...]) -> bool:
