@@ -126,7 +126,11 @@ def measure(model: str = "tiny", pairs: int = 5, prompts: int = 256, tokens: int
     """
     with tempfile.TemporaryDirectory() as folder:
         sides = prepare(Path(folder), model, prompts, tokens)
-        comparison = compare(f"{prompts} prompts, {tokens} tokens each, {model}", sides.ours, sides.rival, pairs=pairs)
+        try:
+            name = f"{prompts} prompts, {tokens} tokens each, {model}"
+            comparison = compare(name, sides.ours, sides.rival, pairs=pairs)
+        finally:
+            sides.llm.llm_engine.engine_core.shutdown()  # else its processes hold up the end of this one
         for name, seconds in (("tuneyard", comparison.ours), ("vllm.LLM.generate", comparison.rival)):
             print(f"{name}: {prompts * tokens / sorted(seconds)[len(seconds) // 2]:.0f} tokens/s", file=sys.stderr)
         return comparison
