@@ -168,18 +168,7 @@ def make_worker(folder: Path, name: str, source: str | None = None) -> Path:
 
 
 @pytest.fixture
-def one_slot() -> Iterator[None]:
-    """Two cores at most, whatever the machine has: one CPU slot, so that a second run has to wait."""
-    if not hasattr(os, "sched_setaffinity"):
-        pytest.skip("the number of CPU slots cannot be bounded on this system")
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(before)[:2])
-    yield
-    os.sched_setaffinity(0, before)
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_slot: None) -> Iterator[Place]:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     folder = tmp_path / 'a "quoted" folder, it\'s\nüber zwei Zeilen'
     folder.mkdir()
     (folder / "pixi.toml").touch()
@@ -194,6 +183,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_slot: None) -> It
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "1")  # so that a second run has to wait, whatever the machine has
     made = Place(Workspace(folder), [])
     yield made
     made.clean_up()

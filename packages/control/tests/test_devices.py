@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneyard.control import devices
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, SetupError
 
 CARDS = tuple(f"GPU-{n}{n}a1b2c3-0000-4000-8000-00000000000{n}" for n in range(4))
 
@@ -122,7 +122,30 @@ def test_more_gpus_than_there_are_is_refused(four_gpus: None, monkeypatch: pytes
 @pytest.mark.parametrize(("cores", "slots", "threads"), [(1, 1, 1), (2, 1, 2), (3, 1, 3), (8, 4, 2)])
 def test_cores_are_divided_into_slots(monkeypatch: pytest.MonkeyPatch, cores: int, slots: int, threads: int) -> None:
     monkeypatch.setattr(devices, "cores", lambda: cores)
+    monkeypatch.delenv("TUNEYARD_CPU_SLOTS", raising=False)
     assert (devices.cpu_slots(), devices.threads_per_slot()) == (slots, threads)
+
+
+@pytest.mark.parametrize(
+    ("given", "slots", "threads"), [("2", 2, 4), (" 3 ", 3, 2), ("8", 8, 1), ("20", 20, 1), ("", 4, 2)]
+)
+def test_a_person_may_say_how_many_slots_there_are(
+    monkeypatch: pytest.MonkeyPatch, given: str, slots: int, threads: int
+) -> None:
+    monkeypatch.setattr(devices, "cores", lambda: 8)
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", given)
+    assert (devices.cpu_slots(), devices.threads_per_slot()) == (slots, threads)
+
+
+@pytest.mark.parametrize("given", ["0", "-1", "1.5", "two", "²"])
+def test_what_is_no_number_of_slots_is_refused_before_a_run_is_made(
+    four_gpus: None, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", given)
+    with pytest.raises(SetupError, match=f"TUNEYARD_CPU_SLOTS={given} is no number of runs") as caught:
+        devices.resolve_gpus(0)
+    assert "unset TUNEYARD_CPU_SLOTS" in (caught.value.way_out or "")
+    assert devices.resolve_gpus(1) == 1, "a run on a GPU wants no slot"
 
 
 def test_the_affinity_of_the_process_counts_and_not_the_machine() -> None:

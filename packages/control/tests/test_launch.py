@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tuneyard.control import launch
+from tuneyard.control.devices import cores
 from tuneyard.control.leases import holder
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.run_folder import RunFolder, create_run
@@ -232,6 +233,18 @@ def test_two_runs_that_want_one_device_run_one_after_the_other_in_the_order_they
     assert [place.finish(run)["status"] for run in runs] == ["succeeded"] * 3
     spans = [(float(place.noted(run, "from")), float(place.noted(run, "to"))) for run in runs]
     assert all(before[1] < after[0] for before, after in pairwise(spans))
+
+
+def test_runs_work_side_by_side_where_a_person_says_how_many_and_share_the_cores(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "2")
+    do = "note('threads', os.environ['OMP_NUM_THREADS']); note('from', time.time()); time.sleep(3)"
+    runs = [place.start(f"{do}; note('to', time.time())") for _ in range(2)]
+    assert [place.finish(run)["status"] for run in runs] == ["succeeded"] * 2
+    spans = [(float(place.noted(run, "from")), float(place.noted(run, "to"))) for run in runs]
+    assert max(start for start, _ in spans) < min(end for _, end in spans)
+    assert {int(place.noted(run, "threads")) for run in runs} == {max(1, cores() // 2)}
 
 
 # Resuming

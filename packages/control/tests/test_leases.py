@@ -31,6 +31,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return leases_folder()
 
 
+def give_up(reason: str) -> None:
+    """Waits for nothing: tells for what it would have to."""
+    raise InterruptedError(reason)
+
+
 def taken(request: Request) -> Lease:
     held = request.take()
     assert held is not None
@@ -133,20 +138,34 @@ def test_a_ticket_that_was_tidied_away_is_drawn_again(folder: Path) -> None:
 
 
 def test_giving_up_leaves_the_queue(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leases, "cpu_slots", lambda: 1)
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "1")
     held = lease(0, "first")
     assert (held.devices, held.gpus) == (("cpu-0",), ())
-    reasons = []
-
-    def give_up(reason: str) -> None:
-        reasons.append(reason)
-        raise InterruptedError
-
-    with pytest.raises(InterruptedError):
+    with pytest.raises(InterruptedError, match="CPU slot 0, held by first"):
         lease(0, "second", give_up)
-    assert reasons == ["CPU slot 0, held by first"]
     assert os.listdir(folder / "queue") == []
     held.release()
+
+
+def test_as_many_runs_work_on_the_cpu_as_a_person_says(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "3")
+    held = [lease(0, f"run-{number}", give_up) for number in range(3)]
+    assert [each.devices for each in held] == [("cpu-0",), ("cpu-1",), ("cpu-2",)]
+    with pytest.raises(InterruptedError, match="CPU slot 2, held by run-2"):
+        lease(0, "run-3", give_up)
+    held[1].release()
+    assert lease(0, "run-3", give_up).devices == ("cpu-1",)
+
+
+def test_who_was_told_of_fewer_slots_keeps_to_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "2")
+    first, second = lease(0, "first", give_up), lease(0, "second", give_up)
+    monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "1")
+    second.release()
+    with pytest.raises(InterruptedError, match="CPU slot 0, held by first"):
+        lease(0, "careful", give_up)
+    first.release()
+    assert lease(0, "careful", give_up).devices == ("cpu-0",)
 
 
 def test_more_devices_than_there_are_are_not_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Literal
 
 from tuneyard.control.scheduled import later
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, SetupError
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"
 """Bounds the GPUs that may be used, as CUDA itself reads it."""
+
+SLOTS_VARIABLE = "TUNEYARD_CPU_SLOTS"
+"""How many runs without a GPU may work at once, where one per two cores is not what is wanted."""
 
 _DRIVER = Path("/proc/driver/nvidia/gpus")
 _UUID = re.compile(r"GPU UUID:\s*(GPU-[0-9a-f-]{36})", re.IGNORECASE)
@@ -87,8 +90,20 @@ def cores() -> int:
 
 
 def cpu_slots() -> int:
-    """How many runs without a GPU may work at once: one per two cores, at least one."""
-    return max(1, cores() // 2)
+    """How many runs without a GPU may work at once: as TUNEYARD_CPU_SLOTS says, else one per two cores, at least one.
+
+    Raises:
+        SetupError: the variable is no positive whole number.
+    """
+    given = os.environ.get(SLOTS_VARIABLE, "").strip()
+    if not given:
+        return max(1, cores() // 2)
+    if not given.isdecimal() or int(given) < 1:
+        raise SetupError(
+            f"{SLOTS_VARIABLE}={given} is no number of runs that may work at once",
+            way_out=f"a whole number from 1, or `unset {SLOTS_VARIABLE}` for one per two cores",
+        )
+    return int(given)
 
 
 def threads_per_slot() -> int:
@@ -105,15 +120,18 @@ def resolve_gpus(requested: int | Literal["all"] | None) -> int:
 
     Raises:
         RequestError: there are not so many here, or the number is negative.
+        SetupError: the run is to have a CPU slot, and how many there are is set wrongly.
     """
     job = later()
     if job is not None and (requested in (None, "all") or requested >= 0):
         return requested if isinstance(requested, int) else job.gpus
     available = gpus()
     if requested is None:
-        return min(1, len(available))
-    if requested == "all":
-        return len(available)
+        requested = min(1, len(available))
+    elif requested == "all":
+        requested = len(available)
+    if requested == 0:
+        cpu_slots()  # refused here, before a run is made, rather than by its supervisor
     if 0 <= requested <= len(available):
         return requested
     if requested < 0:
