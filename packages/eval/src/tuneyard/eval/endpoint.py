@@ -34,7 +34,7 @@ def api_key() -> str:
     return os.environ.get(KEY_VARIABLE) or "none"
 
 
-def timeout() -> openai.Timeout:
+def _timeout() -> openai.Timeout:
     """How long a request waits for a connection, and for its answer."""
     return openai.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
 
@@ -86,7 +86,7 @@ def _name_one(served: dict[str, Any]) -> str:
 
 def client(url: str) -> OpenAI:
     """The official client, asking once: whoever uses it decides what is tried again."""
-    return OpenAI(base_url=url, api_key=api_key(), max_retries=0, timeout=timeout())
+    return OpenAI(base_url=url, api_key=api_key(), max_retries=0, timeout=_timeout())
 
 
 @contextmanager

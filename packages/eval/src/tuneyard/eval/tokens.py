@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from tuneyard.core.chat import in_template
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.fingerprint import CONVERSATION, TEXT, Fingerprint, first_difference
 from tuneyard.core.references import ModelRef
@@ -47,9 +49,22 @@ def _load(source: Source, **options: Any) -> PreTrainedTokenizerBase:
 
     revision = {"revision": source.revision} if source.revision else {}
     try:
-        return AutoTokenizer.from_pretrained(source.tokenizer, **revision, **options)
+        tokenizer = AutoTokenizer.from_pretrained(source.tokenizer, **revision, **options)
     except (OSError, ValueError) as error:
         raise _no_tokenizer(source, error) from error
+    _take_template_of_processor(tokenizer, source, **revision)
+    return tokenizer
+
+
+def _take_template_of_processor(tokenizer: PreTrainedTokenizerBase, source: Source, **revision: str) -> None:
+    """Models that see images may have a chat template for their processor alone, which servers take too."""
+    from transformers import ProcessorMixin
+
+    if tokenizer.chat_template:
+        return
+    with suppress(OSError):  # nothing more can be had from the hub
+        processor, _ = ProcessorMixin.get_processor_dict(source.tokenizer, **revision)
+        tokenizer.chat_template = processor.get("chat_template")
 
 
 def _no_tokenizer(source: Source, error: Exception) -> RequestError | SetupError:
@@ -90,7 +105,7 @@ def _conversation_ids(tokenizer: PreTrainedTokenizerBase, add_bos_token: bool | 
     if not tokenizer.chat_template:
         return None
     try:
-        text = str(tokenizer.apply_chat_template(CONVERSATION, tokenize=False, add_generation_prompt=True))
+        text = in_template(tokenizer, CONVERSATION)
     except (TemplateError, TypeError):
         return None
     # HFLM's rule: text that begins with the BOS token gets no second one, whatever `add_bos_token` says.
