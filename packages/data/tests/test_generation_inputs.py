@@ -66,6 +66,20 @@ def test_images_are_named_by_absolute_paths(tmp_path: Path) -> None:
     assert parts[1]["image"] == str(tmp_path / "cat.png")
 
 
+def test_a_system_prompt_may_speak_of_the_mark_of_images(tmp_path: Path) -> None:
+    (tmp_path / "cat.png").write_bytes(b"\x89PNG")
+    row = {"prompt": "What is <image>?", "system": "An image stands at <image>.", "images": ["cat.png"]}
+    (asked,) = inputs_of(tmp_path, row)
+    system, question = asked.turns_with_images()
+    assert system["content"] == "An image stands at <image>."
+    assert question["content"][1] == {"type": "image", "image": str(tmp_path / "cat.png")}
+
+
+def test_without_images_their_mark_is_text_like_any(tmp_path: Path) -> None:
+    (asked,) = inputs_of(tmp_path, {"prompt": "What does <image> do in SVG?"})
+    assert asked.turns() == [{"role": "user", "content": "What does <image> do in SVG?"}]
+
+
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
@@ -74,6 +88,7 @@ def test_images_are_named_by_absolute_paths(tmp_path: Path) -> None:
         ({"messages": [{"role": "assistant", "content": "Hello."}]}, "nothing to answer"),
         ({"messages": []}, "nothing to answer"),
         ({"prompt": "What is this?", "images": ["none.png"]}, "no image"),
+        ({"prompt": "<image> or <image>?", "images": [__file__]}, "1 images, but 2 places"),
         ({"wrong": "x"}, "no format fits"),
     ],
 )

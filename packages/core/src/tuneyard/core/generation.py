@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tuneyard.core import events
+from tuneyard.core.chat import in_template
 from tuneyard.core.errors import RunError
 from tuneyard.core.files import read_json_lines
 from tuneyard.core.responses import Responses
@@ -68,9 +69,15 @@ class Input:
         return [*system, *(self.messages or [{"role": "user", "content": self.prompt or ""}])]
 
     def turns_with_images(self) -> list[dict[str, Any]]:
-        """The conversation with the text of turns in parts: {type: text, text} and {type: image, image: path}."""
+        """The conversation with the text of turns in parts: {type: text, text} and {type: image, image: path}.
+
+        The system turn stays as it is: the mark of an image that stands there is only spoken of.
+        """
         images = iter(self.images)
-        return [{**turn, "content": _parts(str(turn["content"]), images)} for turn in self.turns()]
+        return [
+            turn if turn["role"] == "system" else {**turn, "content": _parts(str(turn["content"]), images)}
+            for turn in self.turns()
+        ]
 
     def plain_text(self) -> str:
         """The text for a model without a chat template.
@@ -157,17 +164,10 @@ def token_ids(tokenizer: Any, asked: Input, chat: bool, add_bos_token: bool | No
     return [int(i) for i in tokenizer.encode(text, **({"add_special_tokens": False} if bare else {}))]
 
 
-def chat_text(tokenizer: Any, asked: Input, *, parts: bool = False) -> str:
-    """The input in the tokenizer's chat template, up to where the answer begins.
-
-    Args:
-        tokenizer: of transformers.
-        asked: the input.
-        parts: give the template the text in parts, so that it writes the model's own mark where an image stands.
-    """
+def chat_text(tokenizer: Any, asked: Input) -> str:
+    """The input, without images, in the tokenizer's chat template, up to where the answer begins."""
     tools = {"tools": asked.tools} if asked.tools else {}
-    turns = asked.turns_with_images() if parts else asked.turns()
-    return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True, **tools))
+    return in_template(tokenizer, asked.turns(), **tools)
 
 
 def generate(job: Job, backend: Callable[[], Backend]) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 from tuneyard.core import generation
 from tuneyard.core.errors import RequestError, SetupError, unknown
-from tuneyard.core.generation import Answer, Completion, Work, chat_text, token_ids
+from tuneyard.core.generation import Answer, Completion, Input, Work, token_ids
 from tuneyard.core.specs import GenerateSpec
 from tuneyard.core.worker import Job
+from tuneyard.data.image_files import fault
 from tuneyard.serve import tokens
 from tuneyard.serve.arguments import computes_on_cpu
 from tuneyard.serve.variables import defaults
@@ -135,6 +136,8 @@ def backend(job: Job) -> Engine:
     for warning in choice.warnings if chat else ():
         job.warn(warning)
     engine = Engine(spec, _load(settings(spec, on_cpu, choice.tokenizer)), chat)
+    config = engine.llm.model_config
+    tokens.take_template_of_processor(engine.llm.get_tokenizer(), config.tokenizer, config.tokenizer_revision)
     job.describe_environment()
     return engine
 
@@ -193,41 +196,42 @@ class Engine:
         """Give an input to the engine; what is wrong with it, or None."""
         from jinja2 import TemplateError
         from vllm import SamplingParams
+        from vllm.exceptions import VLLMClientError
         from vllm.sampling_params import StructuredOutputsParams
 
         given = sampling(self.spec)
         if form := given.pop("structured_outputs", None):
             given["structured_outputs"] = StructuredOutputsParams(**form)
         try:
-            prompt = self._prompt(work)
-            (name,) = self.llm.enqueue(
-                prompt, SamplingParams(**given), lora_request=self._adapter(work.adapter), use_tqdm=False
-            )
-        except (ValueError, TypeError, OSError, TemplateError) as error:
+            name = self._enqueue(work, SamplingParams(**given))
+        except (VLLMClientError, ValueError, TypeError, OSError, TemplateError) as error:
             return f"{type(error).__name__}: {error}"
         self._under_way[name.rpartition("-")[0]] = work  # vLLM adds letters of its own, which its answers are without
         return None
 
-    def _prompt(self, work: Work) -> dict[str, Any]:
-        asked, tokenizer = work.input, self.llm.get_tokenizer()
-        if asked.images:
-            return self._with_images(work)
-        ids = token_ids(tokenizer, asked, self.chat, add_bos_token=False if self.chat else None)
+    def _enqueue(self, work: Work, how: Any) -> str:
+        """Name of the request. With images, vLLM itself applies the template, as its server does for a chat."""
+        asked: dict[str, Any] = {"lora_request": self._adapter(work.adapter), "use_tqdm": False}
+        if work.input.images:
+            tools = work.input.tools or None
+            (name,) = self.llm.enqueue_chat(self._chat_with_images(work.input), how, tools=tools, **asked)
+        else:
+            (name,) = self.llm.enqueue({"prompt_token_ids": self._ids(work.input)}, how, **asked)
+        return str(name)
+
+    def _ids(self, asked: Input) -> list[int]:
+        ids = token_ids(self.llm.get_tokenizer(), asked, self.chat, add_bos_token=False if self.chat else None)
         longest = self.llm.model_config.max_model_len
         if len(ids) >= longest:
             raise ValueError(f"the prompt has {len(ids)} tokens, and the model's context is {longest}")
-        return {"prompt_token_ids": ids}
+        return ids
 
-    def _with_images(self, work: Work) -> dict[str, Any]:
-        from PIL import Image
-
+    def _chat_with_images(self, asked: Input) -> list[dict[str, Any]]:
         if not self.llm.model_config.is_multimodal_model:
             raise ValueError("the model takes no images")
         if not self.chat:
             raise ValueError("images need a chat template, which says where they stand in the text")
-        images = [Image.open(path).convert("RGB") for path in work.input.images]
-        text = chat_text(self.llm.get_tokenizer(), work.input, parts=True)
-        return {"prompt": text, "multi_modal_data": {"image": images}}
+        return [{**turn, "content": _content(turn["content"])} for turn in asked.turns_with_images()]
 
     def _adapter(self, name: str | None) -> Any:
         from vllm.lora.request import LoRARequest
@@ -244,3 +248,29 @@ class Engine:
             for one in sorted(output.outputs, key=lambda one: one.index)
         ]
         return Answer(work, completions, prompt_tokens=len(output.prompt_token_ids or ()))
+
+
+def _content(content: str | list[dict[str, str]]) -> str | list[dict[str, Any]]:
+    """What a turn says, as vLLM takes it, with images in place of their paths."""
+    if isinstance(content, str):
+        return content
+    return [{"type": "image_pil", "image_pil": read_image(p["image"])} if p["type"] == "image" else p for p in content]
+
+
+def read_image(path: str) -> Any:
+    """The pixels of an image as vLLM's server takes them: turned as the camera was, on white where it is transparent.
+
+    Raises:
+        ValueError: it is not there, no image, not whole or too large.
+    """
+    from PIL import Image
+    from vllm.multimodal.image import convert_image_mode, normalize_image, open_image
+
+    if problem := fault(path):
+        raise ValueError(problem)
+    try:
+        with open_image(path) as image:
+            image.load()  # the whole of it: vLLM makes do with what it can read of a damaged PNG
+            return convert_image_mode(normalize_image(image), "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"the image {path} cannot be used: {error}") from error

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tuneyard.core.chat import in_template
 from tuneyard.core.documents import validate
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import read_json, write_json
@@ -178,7 +180,25 @@ def fingerprint_of(tokenizer: str, revision: str | None = None, trust_remote_cod
         loaded = get_tokenizer(tokenizer, revision=None if folder else revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise _no_tokenizer(tokenizer, folder, error) from error
+    take_template_of_processor(loaded, tokenizer, None if folder else revision)
     return _fingerprint(loaded)
+
+
+def take_template_of_processor(tokenizer: Any, name: str, revision: str | None) -> None:
+    """Give a tokenizer without a chat template the one that the model's processor has, as vLLM's server does.
+
+    Args:
+        tokenizer: of transformers.
+        name: folder of the model, or hub id.
+        revision: commit on the hub.
+    """
+    from transformers import ProcessorMixin
+
+    if getattr(tokenizer, "chat_template", "") is not None:  # Mistral's own tokenizers have none to set
+        return
+    with suppress(OSError):  # nothing more can be had from the hub
+        processor, _ = ProcessorMixin.get_processor_dict(name, revision=revision)
+        tokenizer.chat_template = processor.get("chat_template")
 
 
 def _no_tokenizer(tokenizer: str, folder: bool, error: Exception) -> RequestError | SetupError:
@@ -221,7 +241,7 @@ def _conversation_ids(tokenizer: Any) -> list[int] | None:
     if not getattr(tokenizer, "chat_template", None):
         return None
     try:
-        text = tokenizer.apply_chat_template(CONVERSATION, tokenize=False, add_generation_prompt=True)
+        text = in_template(tokenizer, CONVERSATION)
     except (TemplateError, TypeError):
         return None
-    return [int(i) for i in tokenizer.encode(str(text), add_special_tokens=False)]
+    return [int(i) for i in tokenizer.encode(text, add_special_tokens=False)]
