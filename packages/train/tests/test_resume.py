@@ -73,6 +73,36 @@ def test_a_worker_killed_in_the_middle_is_resumed(runs: Runs) -> None:
     assert result["metrics"]["loss"]["value"] == pytest.approx(expected.metrics["loss"].value, abs=1e-6)
 
 
+KILLS = """
+import os, signal
+from transformers import TrainerCallback
+
+class InTheFirstAttempt(TrainerCallback):
+    def on_step_end(self, args, state, control, **_):
+        if os.environ["TUNEYARD_ATTEMPT"] == "1" and os.environ["RANK"] == "1" and state.global_step == 8:
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(("stage", "data"), [("sft", "alpaca"), ("rm", "pairs")])
+def test_two_processes_of_which_one_was_killed_are_resumed(runs: Runs, tmp_path: Path, stage: str, data: str) -> None:
+    engine = {"stage": stage, "finetuning_type": "lora", **TWELVE}
+    whole = runs.new(engine, data, processes=2)
+    _, expected = finish(whole)
+    (tmp_path / "kills.py").write_text(KILLS)
+    callback = {"path": str(tmp_path / "kills.py"), "name": "InTheFirstAttempt"}
+    run = runs.new(engine, data, processes=2, callbacks=[callback])
+    assert finish(run)[0] == 1
+    run.new_attempt()
+    code, result = finish(run)
+    assert code == 0
+    assert result["details"]["resumed_from"] == "artifacts/raw/1/checkpoint-6"
+    for name in ("loss", "train_loss"):
+        assert result["metrics"][name]["value"] == pytest.approx(expected["metrics"][name]["value"], abs=1e-6)
+    ours, theirs = (load_file(r.adapter / "adapter_model.safetensors") for r in (run, whole))
+    assert all((ours[name] - theirs[name]).abs().max() < 1e-6 for name in theirs)
+
+
 def test_a_worker_asked_to_end_keeps_a_checkpoint_and_no_result(runs: Runs) -> None:
     engine = {"stage": "sft", "finetuning_type": "lora", "max_steps": 100_000, "save_steps": 100_000}
     run = runs.new(engine)

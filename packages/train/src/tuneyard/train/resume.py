@@ -43,6 +43,26 @@ def best_of(raw: Path) -> Path:
     return Path(best) if best and Path(best).is_dir() else raw
 
 
+def load_onto_numbered_cpus() -> None:
+    """Let torch load an optimizer onto `cpu:0`.
+
+    So accelerate names the device of each of several processes on CPUs, and transformers loads the optimizer onto the
+    device that it was told; torch writes to `cpu:0` but reads to `cpu` alone. What torch knows itself comes first.
+    """
+    from torch.serialization import register_package
+
+    register_package(1000, _no_name, _as_it_is)
+
+
+def _no_name(storage: Any) -> None:
+    """No other name for where a tensor is saved from."""
+
+
+def _as_it_is(storage: Any, location: str) -> Any:
+    """A tensor's memory for `cpu:0`, where it lies already; None for any other place."""
+    return storage if location == "cpu:0" else None
+
+
 def _state(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "trainer_state.json").read_bytes())
 

@@ -22,7 +22,7 @@ from tuneyard.train.fingerprint import Tokens, tokens_of
 from tuneyard.train.launch import is_rank, launch
 from tuneyard.train.leave import cache, leave, makes_adapter, output
 from tuneyard.train.library import COMMA, WILDCARDS, aliased, imported
-from tuneyard.train.resume import is_finished, last_checkpoint
+from tuneyard.train.resume import is_finished, last_checkpoint, load_onto_numbered_cpus
 from tuneyard.train.schema import argument_classes, keys_of
 
 if TYPE_CHECKING:
@@ -117,11 +117,10 @@ def _resumed(job: Job, values: dict[str, Any], checkpoint: Path | None) -> dict[
     """The arguments that go on from a checkpoint."""
     if checkpoint is None:
         return {}
+    load_onto_numbered_cpus()
     if values.get("stage") != "rm":
         return {"resume_from_checkpoint": str(checkpoint)}
-    place = cache(job) / checkpoint.name
-    if job.rank == 0:
-        export.with_value_head(checkpoint, place)
+    place = export.with_value_head(checkpoint, cache(job) / f"{checkpoint.name}-{job.rank}")  # no process waits for it
     return {"adapter_name_or_path": str(checkpoint), "resume_from_checkpoint": str(place)}
 
 
