@@ -7,12 +7,16 @@ import os
 import shutil
 import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import openai
 import pytest
 from desk import READY_SECONDS, Desk, failure_of, left_of, told, until
+
+from tuneyard.core.files import read_json_lines
+from tuneyard.core.run_folder import find_run
 
 pytestmark = pytest.mark.slow
 
@@ -79,14 +83,54 @@ def processes(run) -> list[int]:
     return found
 
 
-def test_an_engine_that_is_killed_ends_the_run_with_the_reason(desk: Desk) -> None:
-    server = desk.serve("model=builtin:tiny", "port=0", "engine.max_model_len=256")
-    (engine,) = [p for p in processes(server.run) if b"VLLM::Worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
-    os.kill(engine, signal.SIGKILL)
+def test_a_server_killed_under_load_ends_with_the_reason_and_a_generation_goes_on_at_the_next(
+    desk: Desk, tmp_path: Path
+) -> None:
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text("".join(json.dumps({"prompt": f"{n} + 1 ="}) + "\n" for n in range(ASKED)))
+    served = ("model=builtin:tiny", "engine.max_model_len=256")
+    server = desk.serve(*served, "port=0")
+    asking = (f"dataset={questions}", f"endpoint=run:{server.run.id}", "max_tokens=16", "batch_size=8")
+    started = desk.yard("run", "--kind", "generate", "--detach", "--json", *asking).json
+    generation = find_run(desk.path / "runs", started["id"])
+    assert until(lambda: rows_in(generation.responses_part) > 20, 120)
+
+    client = openai.OpenAI(base_url=server.url, api_key="none", max_retries=0, timeout=60)
+    with ThreadPoolExecutor(8) as pool:
+        clients = [pool.submit(ask_until_it_fails, client) for _ in range(8)]
+        (engine,) = [p for p in processes(server.run) if b"VLLM::Worker" in Path(f"/proc/{p}/cmdline").read_bytes()]
+        os.kill(engine, signal.SIGKILL)
+        assert all(isinstance(one.result(), openai.InternalServerError | openai.APIConnectionError) for one in clients)
     assert until(lambda: server.run.status().ended, READY_SECONDS)
     assert server.run.status().state == "failed"
     assert "died" in failure_of(server.run)["message"]
     assert left_of(server.run) == []
+
+    again = desk.serve(*served, f"port={urlsplit(server.url).port}")
+    assert until(lambda: generation.status().ended, 240)
+    if generation.status().state != "succeeded":  # this machine took longer than a generation waits for a server
+        assert desk.yard("resume", generation.id).code == 0
+    rows = [row for row, _ in read_json_lines(generation.responses)]
+    assert [row["input"] for row in rows] == [*range(ASKED)]
+    assert not any(row["error"] for row in rows)
+    assert desk.yard("serve", "stop", again.run.id).code == 0
+
+
+ASKED = 1500
+"""Inputs of a generation: more than are answered by the time that its server is killed."""
+
+
+def rows_in(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
+
+
+def ask_until_it_fails(client: openai.OpenAI) -> Exception:
+    """What a client is told that asks on and on."""
+    while True:
+        try:
+            client.completions.create(model="builtin:tiny", prompt="1", max_tokens=64)
+        except openai.APIError as error:
+            return error
 
 
 def test_a_worker_that_is_killed_leaves_nothing(desk: Desk) -> None:

@@ -169,11 +169,15 @@ def test_bad_requests_are_refused_and_harm_nobody(client: openai.OpenAI) -> None
     assert chat(client)
 
 
-def test_a_hundred_clients_at_once_get_the_answer_that_each_would_get_alone(client: openai.OpenAI, low: str) -> None:
+def test_a_hundred_clients_at_once_each_get_an_answer_of_the_form_they_asked_for(
+    client: openai.OpenAI, low: str
+) -> None:
+    def asked(n: int) -> str:
+        return chat(client, low, extra_body={"structured_outputs": {"regex": f"{n}:[0-9]{{3}}"}})
+
     with ThreadPoolExecutor(100) as pool:
-        answers = list(pool.map(lambda n: chat(client, low, max_tokens=6), range(100)))
-    assert len(answers) == 100
-    assert all(answers)
+        answers = list(pool.map(asked, range(100)))
+    assert [answer.split(":")[0] for answer in answers] == [str(n) for n in range(100)]
 
 
 def test_a_client_that_never_reads_holds_nobody_up(server: Served, client: openai.OpenAI) -> None:
