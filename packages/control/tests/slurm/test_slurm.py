@@ -17,6 +17,7 @@ from tuneyard.core.slurm_jobs import forget
 if TYPE_CHECKING:
     from conftest import Yard
 
+pytest_plugins = ["slurm_cluster"]
 pytestmark = pytest.mark.slow
 
 LONG: dict[str, Any] = {"engine": {"max_steps": 1000, "pause": 0.1, "saves": True}}

@@ -15,8 +15,10 @@ from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.slurm_jobs import forget, new_job
 
 if TYPE_CHECKING:
-    from conftest import Cluster, Yard
+    from conftest import Yard
+    from slurm_cluster import Cluster
 
+pytest_plugins = ["slurm_cluster"]
 pytestmark = pytest.mark.slow
 
 

@@ -17,6 +17,7 @@ from tuneyard.core.errors import SetupError
 if TYPE_CHECKING:
     from conftest import Yard
 
+pytest_plugins = ["slurm_cluster"]
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[4]

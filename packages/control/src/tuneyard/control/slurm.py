@@ -36,6 +36,10 @@ LARGEST_ARRAY = 1000
 """Most tasks of an array where SLURM does not tell its MaxArraySize, whose default this is, less one."""
 
 
+_OF_THE_CLUSTER = ("SLURM_CONF", "SLURM_CLUSTERS")
+"""SLURM's variables that tell where the cluster is, not which job this is."""
+
+
 def require() -> None:
     """Raise SetupError where there is no SLURM to submit to."""
     if shutil.which("sbatch") is None:
@@ -82,6 +86,7 @@ def submit_runs(
     given: Mapping[str, Any] | None = None,
     variables: Mapping[str, str] | None = None,
     scripts: Path | None = None,
+    when_out_of_memory: Sequence[str] = (),
 ) -> list[Job]:
     """Give many runs to SLURM, as few arrays: one for all that need the same.
 
@@ -94,6 +99,7 @@ def submit_runs(
         given: sbatch's options, before those of the settings.
         variables: for the workers, such as HF_HUB_OFFLINE.
         scripts: folder for the arrays' scripts. Default: `.slurm` beside the runs.
+        when_out_of_memory: a command that the job of a run which has failed for want of memory ends with, on its node.
 
     Returns:
         the job of each run, in their order.
@@ -118,7 +124,8 @@ def submit_runs(
     earlier: dict[str, str] = {}
     for array in _arrays(runs, waited, chosen):
         for run in array.runs.values():
-            write_atomically(run.job_script, job_script(workspace, run, array.needs, variables))
+            script = job_script(workspace, run, array.needs, variables, when_out_of_memory)
+            write_atomically(run.job_script, script)
         dependency = ",".join(filter(None, [array.dependency, earlier.get(array.queue) if limit else None]))
         submitted = _submit_array(array, limit, dependency, folder)
         jobs |= submitted
@@ -205,10 +212,8 @@ def _sbatch(arguments: list[str], name: str) -> str:
     Raises:
         SetupError: SLURM does not take it.
     """
-    dropped = (*RUN_VARIABLES, "CUDA_VISIBLE_DEVICES")  # the devices of this shell are not the job's
-    variables = {name: value for name, value in os.environ.items() if name not in dropped}
     try:
-        answer = ask(["sbatch", "--parsable", *arguments], variables)
+        answer = ask(["sbatch", "--parsable", *arguments], _variables_for_a_job())
     except Silent as silence:
         raise SetupError(
             f"SLURM does not take the job: {silence}",
@@ -217,6 +222,17 @@ def _sbatch(arguments: list[str], name: str) -> str:
         ) from None
     forget()
     return answer.strip().partition(";")[0]
+
+
+def _variables_for_a_job() -> dict[str, str]:
+    """This process's variables, which sbatch passes on, without what is true of this process alone.
+
+    Inside a job, SLURM's own would tell the new one that it is a task of the array that this one belongs to.
+    """
+    dropped = {*RUN_VARIABLES, "CUDA_VISIBLE_DEVICES"}  # the devices of this shell are not the job's
+    if "SLURM_JOB_ID" in os.environ:
+        dropped |= {name for name in os.environ if name.startswith("SLURM_") and name not in _OF_THE_CLUSTER}
+    return {name: value for name, value in os.environ.items() if name not in dropped}
 
 
 def cancel_job(attempt: Attempt, *, politely: bool) -> None:

@@ -1,7 +1,8 @@
 """A run's job on the first node that SLURM gave it: which attempt it is, its devices, and why SLURM ends it.
 
-    python -m tuneyard.control.slurm_node FOLDER
+    python -m tuneyard.control.slurm_node FOLDER [COMMAND ...]
 
+The command is run at the end where the run has failed for want of memory: whoever submitted it may try it with less.
 The job's exit code is 0 only where the run succeeded, which is what the jobs that wait for it go by.
 """
 
@@ -9,7 +10,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -189,7 +192,7 @@ def _mark(attempt: Attempt | None, job: Job) -> Attempt | None:
 
 
 def main(argv: list[str]) -> None:
-    """Work on the run that the argument names, as the job that this process is in."""
+    """Work on the run that the first argument names, as the job that this process is in."""
     run, job = RunFolder(Path(argv[0]).absolute()), job_here()
     if job is None:
         sys.exit("this is started by SLURM: `sbatch job.sh` in the run folder")
@@ -201,15 +204,24 @@ def main(argv: list[str]) -> None:
         os.dup2(log.fileno(), 1)
         os.dup2(log.fileno(), 2)
     signals = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-    run_guarded(lambda guard: _work(run, attempt, guard, Allocation(job)), run.id, attempt.number, signals)
+    run_guarded(lambda guard: _work(run, attempt, guard, Allocation(job), argv[1:]), run.id, attempt.number, signals)
 
 
-def _work(run: RunFolder, attempt: Attempt, guard: Guarded, allocation: Allocation) -> int:
+def _work(
+    run: RunFolder, attempt: Attempt, guard: Guarded, allocation: Allocation, when_out_of_memory: Sequence[str]
+) -> int:
     from tuneyard.control.supervisor import supervise
 
     supervise(run, attempt, guard, allocation=allocation)
     allocation.go_on(run)
+    if when_out_of_memory and _ran_out_of_memory(attempt):
+        subprocess.run(when_out_of_memory, check=False)  # what goes wrong is in this attempt's supervisor.log
     return 0 if run.status().state == "succeeded" else 1
+
+
+def _ran_out_of_memory(attempt: Attempt) -> bool:
+    result = attempt.read_result() or {}
+    return (result.get("failure") or {}).get("kind") == "out_of_memory"
 
 
 if __name__ == "__main__":

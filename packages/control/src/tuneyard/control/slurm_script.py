@@ -169,7 +169,11 @@ def needs(spec: Mapping[str, Any], chosen: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def job_script(
-    workspace: Workspace, run: RunFolder, wanted: Mapping[str, Any], variables: Mapping[str, str] | None = None
+    workspace: Workspace,
+    run: RunFolder,
+    wanted: Mapping[str, Any],
+    variables: Mapping[str, str] | None = None,
+    when_out_of_memory: Sequence[str] = (),
 ) -> str:
     """job.sh of a run: starts its supervisor on the first node.
 
@@ -178,10 +182,11 @@ def job_script(
         run: the run; its folder need not exist yet.
         wanted: sbatch's options, as `needs` gives them.
         variables: for the worker, such as HF_HUB_OFFLINE.
+        when_out_of_memory: a command for the job's last seconds, where the run has failed for want of memory.
     """
     wanted = {"job-name": run.id, "output": _as_pattern(run.job_log), **wanted}
     exported = {**(variables or {}), WORKSPACE_VARIABLE: str(workspace.path)}
-    command = [sys.executable, "-P", "-m", "tuneyard.control.slurm_node", str(run.path)]
+    command = [sys.executable, "-P", "-m", "tuneyard.control.slurm_node", str(run.path), *when_out_of_memory]
     return "\n".join(
         [
             "#!/bin/bash",

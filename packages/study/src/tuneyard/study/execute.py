@@ -19,7 +19,7 @@ from tuneyard.core.run_folder import RunFolder
 from tuneyard.study.jobs import TRAIN, Job, baselines, evaluations, training
 from tuneyard.study.journal import Entry, Journal
 from tuneyard.study.links import link
-from tuneyard.study.start import Starter, ran_out_of_memory
+from tuneyard.study.start import Starter, is_of, ran_out_of_memory
 from tuneyard.study.study import Study
 
 POLL_SECONDS = 0.2
@@ -125,10 +125,13 @@ class Execution:
         self._flying.append(_Flying(job, run))
 
     def _go_on(self, job: Job, entry: Entry) -> RunFolder | None:
-        """The run that the journal names for a job, resumed where that is due; a run that was removed is made anew."""
-        run = RunFolder(self.study.workspace.runs / str(entry.run))
-        if not run.spec.is_file():
-            return self._starter.start(job, self._model(job))
+        """The run that the journal names for a job, resumed where that is due.
+
+        One that was removed is made anew, and so is an evaluation of another training than the one that counts now.
+        """
+        run, model = RunFolder(self.study.workspace.runs / str(entry.run)), self._model(job)
+        if not is_of(run, model):
+            return self._starter.start(job, model)
         state = run.status().state
         if state in ("failed", "cancelled"):
             if not self.again:
@@ -211,10 +214,10 @@ def slots(study: Study) -> int:
 
 
 @contextmanager
-def alone(study: Study) -> Iterator[None]:
-    """Be the only process that starts runs of a study; raises SetupError where another does."""
+def alone(study: Study, patience: float = 0.5) -> Iterator[None]:
+    """Be the only process that starts runs of a study; raises SetupError where another does for `patience` seconds."""
     try:
-        with turn(study.folder.lock, 0.5):
+        with turn(study.folder.lock, patience):
             yield
     except SetupError as error:
         if error.where != str(study.folder.lock):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Journal:
         self._entries: dict[str, Entry] = {}
         self.cancels = 0
         """How often the end of the study was asked for."""
+        self.cancelled_at: float | None = None
+        """When it was last asked for, in Unix time."""
         self.refresh()
 
     def refresh(self) -> None:
@@ -55,6 +58,7 @@ class Journal:
     def _take(self, line: dict[str, Any]) -> None:
         if line.get("what") == CANCEL:
             self.cancels += 1
+            self.cancelled_at = datetime.fromisoformat(line["time"]).timestamp()
             return
         old = self._entries.get(line["job"])
         entry = old if old is not None and old.asked == line["asked"] else Entry(line["asked"])

@@ -133,6 +133,13 @@ def _half(size: Any) -> int:
     return size // 2
 
 
+def is_of(run: RunFolder, model: str | None) -> bool:
+    """Whether a run is there and, where `run:ID` is given, evaluates the model of that training."""
+    if not run.spec.is_file():
+        return False
+    return model is None or f"run:{run.read_spec()['model'].get('run')}" == model
+
+
 def ran_out_of_memory(run: RunFolder) -> bool:
     """Whether the latest attempt of a run failed for memory."""
     return (failure_of(run) or {}).get("kind") == "out_of_memory"

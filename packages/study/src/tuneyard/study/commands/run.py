@@ -63,6 +63,8 @@ def _submit(study: Study, again: bool, options: Namespace) -> int:
         check(study)
         ensure_generated(study)
     given = submission.submit()
+    for note in given.notes:
+        say(note)
     if options.json:
         print(json.dumps({"study": study.name, **vars(given)}))
     else:
