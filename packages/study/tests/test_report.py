@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 import shutil
 import subprocess
+import sys
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tuneyard.core import files
+from tuneyard.core.run_folder import RunFolder
 from tuneyard.study.execute import Execution
-from tuneyard.study.report import collect as collecting
+from tuneyard.study.journal import Journal
 from tuneyard.study.report.charts import Bar, Cell, Grid, Line, bars_chart, heat_map, lines_chart, number, ticks
-from tuneyard.study.report.collect import collect
-from tuneyard.study.report.content import content_of
 from tuneyard.study.report.statistics import Against, Estimate, best_against_others
 from tuneyard.study.report.wording import cautions, findings, verdict
 from tuneyard.study.report.write import write_report
+from tuneyard.study.state import jobs_of
 from tuneyard.study.study import Study
 
 if TYPE_CHECKING:
@@ -185,19 +188,72 @@ def check_tables(place: Path) -> None:
     ]
 
 
+OPENED: Counter[str] = Counter()
+"""Every file that this process has opened since `opened_by` was first asked."""
+
+
+@cache
+def count_opens() -> None:
+    sys.addaudithook(lambda event, given: OPENED.update([str(given[0])]) if event == "open" else None)
+
+
+def opened_by(action: Callable[[], Any], folder: Path) -> dict[str, int]:
+    """File below a folder -> how often an action opens it."""
+    count_opens()
+    OPENED.clear()
+    action()
+    return {path: count for path, count in OPENED.items() if path.startswith(f"{folder}/")}
+
+
 def check_each_run_was_read_once(study: Study) -> None:
-    opened: Counter[str] = Counter()
-    original = files.read_json_lines
-
-    def counting(path: Path, offset: int = 0):
-        opened[str(path)] += 1
-        return original(path, offset)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(collecting, "read_json_lines", counting)
-        content_of(study, collect(study))
-    assert opened
+    opened = opened_by(lambda: write_report(study), study.workspace.runs)
     assert set(opened.values()) == {1}
+
+
+def leave(run: RunFolder, status: str = "succeeded") -> None:
+    """Every file that a report reads of a run which took two attempts."""
+    for n in (1, 2):
+        attempt = run.attempt(n)
+        attempt.folder.mkdir(parents=True)
+        result = {"status": status if n == 2 else "failed", "seconds": 1.0, "metrics": {}, "failure": None}
+        if run.kind == "eval":
+            result["metrics"] = {"quiz/exact_match,none": {"value": 0.5, "standard_error": 0.1, "n": 2}}
+        attempt.result.write_text(json.dumps(result))
+        attempt.environment.write_text("{}")
+        attempt.events.write_text('{"event": "progress", "step": 1, "loss": 2.0}\n')
+    run.artifacts.mkdir()
+    run.spec.write_text("{}")
+    if run.kind == "eval":
+        rows = [
+            {"task": "quiz", "document_sha256": str(n), "scores": {"none": {"exact_match": float(n)}}} for n in (0, 1)
+        ]
+        run.samples.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+        run.evaluation.write_text('{"tasks": [{"task": "quiz", "documents_sha256": "d", "prompts_sha256": "p"}]}')
+
+
+def test_no_file_of_a_run_is_opened_twice_for_one_report(write: Write) -> None:
+    study = write()
+    journal = Journal(study.folder.journal)
+    for place, job in enumerate(jobs_of(study)):
+        name = f"{job.kind}-rank-260101-0000-aa{place}"
+        if job.key == "003/lm-eval":
+            name = run_of(study, "002/lm-eval")  # a run that does the job of two
+        else:
+            leave(RunFolder(study.workspace.runs / name), "failed" if job.key == "001/train" else "succeeded")
+        journal.write(job, "started", name)
+    opened = opened_by(lambda: write_report(study), study.workspace.runs)
+    assert set(opened.values()) == {1}
+    counted = Counter(Path(path).name for path in opened)
+    # four trainings and four evaluations, the baseline's among them, of two attempts each
+    assert counted["result.json"] == 16
+    assert counted["events.jsonl"] == 8
+    assert counted["samples.jsonl"] == counted["evaluation.json"] == 4
+    text = (study.folder.report / "report.md").read_text()
+    assert "4 trainings: 3 succeeded, 1 failed; 5 evaluations: 5 succeeded" in text
+
+
+def run_of(study: Study, key: str) -> str:
+    return str(Journal(study.folder.journal).entries()[key].run)
 
 
 BROWSE = """

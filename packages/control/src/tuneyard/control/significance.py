@@ -127,23 +127,22 @@ def bootstrap_grid(
         seed: same data and seed give the same means.
     """
     generator = random.Random(seed)
-    n = len(grid[0])
-    patterns = Counter(zip(*grid, *(minus or ()), strict=True))
-    columns, weights = list(patterns), list(patterns.values())
-    rows, others = len(grid), len(minus or ())
-    resamples = min(resamples, max(500, MOST_DRAWS // n))
+    documents = range(len(grid[0]))
     means = []
-    for _ in range(resamples):
-        drawn = generator.choices(range(rows), k=rows)
-        taken = [rows + place for place in generator.choices(range(others), k=others)] if others else []
-        values = [_mean_of(column, drawn) - _mean_of(column, taken) for column in columns]
-        means.append(math.fsum(generator.choices(values, weights, k=n)) / n)
+    for _ in range(min(resamples, max(500, MOST_DRAWS // len(documents)))):
+        drawn = generator.choices(documents, k=len(documents))
+        means.append(_mean_of(grid, drawn, generator) - _mean_of(minus or (), drawn, generator))
     means.sort()
     return means
 
 
-def _mean_of(column: Sequence[float], places: Sequence[int]) -> float:
-    return sum(column[place] for place in places) / len(places) if places else 0.0
+def _mean_of(grid: Sequence[Sequence[float]], documents: Sequence[int], generator: random.Random) -> float:
+    """Mean over the documents of as many rows as there are, drawn; each row that is drawn is added up once."""
+    if not grid:
+        return 0.0
+    rows = Counter(generator.choices(range(len(grid)), k=len(grid)))
+    total = sum(times * sum(map(grid[row].__getitem__, documents)) for row, times in rows.items())
+    return total / (len(grid) * len(documents))
 
 
 def sign_flip_p(differences: Sequence[float], *, flips: int = RESAMPLES, seed: int = 0) -> float:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from tuneyard.core.run_folder import RunFolder
+from tuneyard.core.run_folder import RunFolder, RunStatus
 from tuneyard.study.jobs import Job, baselines, evaluations, training
 from tuneyard.study.journal import Journal
 from tuneyard.study.study import Study
@@ -37,15 +37,22 @@ def jobs_of(study: Study) -> Iterator[Job]:
         yield from evaluations(study, point, train)
 
 
-def states_of(study: Study, journal: Journal | None = None) -> Iterator[JobState]:
-    """Every job with its state, in order; one at a time."""
-    journal = journal or Journal(study.folder.journal)
+StatusOf = Callable[[RunFolder], RunStatus]
+
+
+def states_of(study: Study, status_of: StatusOf = RunFolder.status) -> Iterator[JobState]:
+    """Every job with its state, in order; one at a time.
+
+    Args:
+        study: whose jobs.
+        status_of: tells the state of a run, for who reads the run's files anyway. Default: by reading them.
+    """
+    journal = Journal(study.folder.journal)
     for job in jobs_of(study):
-        yield state_of(study, journal, job)
+        yield _state_of(study, journal, job, status_of)
 
 
-def state_of(study: Study, journal: Journal, job: Job) -> JobState:
-    """The state of one job."""
+def _state_of(study: Study, journal: Journal, job: Job, status_of: StatusOf) -> JobState:
     entry = journal.entry(job)
     if entry is None:
         return JobState(job, PLANNED)
@@ -54,5 +61,5 @@ def state_of(study: Study, journal: Journal, job: Job) -> JobState:
     run = RunFolder(study.workspace.runs / entry.run)
     if not run.spec.is_file():
         return JobState(job, PLANNED, reason=f"{entry.run} was removed")
-    status = run.status()
+    status = status_of(run)
     return JobState(job, status.state, run, status.reason or None, len(entry.runs))

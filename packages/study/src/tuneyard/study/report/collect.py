@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tuneyard.core.files import read_json, read_json_lines
-from tuneyard.core.run_folder import Attempt, RunFolder
+from tuneyard.core.run_folder import Attempt, RunFolder, RunStatus
 from tuneyard.study.jobs import TRAIN
 from tuneyard.study.state import JobState, states_of
 from tuneyard.study.study import Study
@@ -39,7 +39,7 @@ class Ran:
     """What a run left, as far as a report tells it."""
 
     id: str
-    state: str
+    status: RunStatus
     seconds: float | None = None
     """Of all attempts together, as far as they left a result."""
     attempts: int = 0
@@ -55,7 +55,6 @@ class Ran:
     failure: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
-    bytes: int = 0
 
 
 @dataclass
@@ -78,14 +77,16 @@ class Collected:
 
 
 def collect(study: Study) -> Collected:
-    """Read what all runs of a study left. A run that two jobs share is read once."""
+    """Read what all runs of a study left. A run that two jobs share is read once, and its state with all the rest."""
     wanted = _wanted_metrics(study)
-    collected = Collected()
-    for each in states_of(study):
-        collected.jobs.append(each)
-        if each.run is not None and each.run.id not in collected.ran:
-            collected.ran[each.run.id] = read_run(each.run, each.state, wanted)
-    return collected
+    ran: dict[str, Ran] = {}
+
+    def status_of(run: RunFolder) -> RunStatus:
+        if run.id not in ran:
+            ran[run.id] = read_run(run, wanted)
+        return ran[run.id].status
+
+    return Collected(list(states_of(study, status_of)), ran)
 
 
 def _wanted_metrics(study: Study) -> dict[str, str]:
@@ -96,22 +97,23 @@ def _wanted_metrics(study: Study) -> dict[str, str]:
     return {task: metric for task, metric in named.items() if metric}
 
 
-def read_run(run: RunFolder, state: str, wanted: dict[str, str]) -> Ran:
+def read_run(run: RunFolder, wanted: dict[str, str]) -> Ran:
     """What one run left.
 
     Args:
         run: its folder.
-        state: as it was just read.
         wanted: task -> metric the report is about; a task that is not named is told by its first metric.
     """
-    ran = Ran(run.id, state)
     attempts = run.attempts()
-    results = [(attempt, attempt.read_result()) for attempt in attempts]
+    results = [attempt.read_result() for attempt in attempts]
+    last = results[-1] if results else None
+    ran = Ran(run.id, RunStatus(last["status"], attempts[-1].number) if last else run.status())
+    if attempts and last is None and ran.status.ended:
+        last = results[-1] = attempts[-1].read_result()  # it may have ended between the two looks
     ran.attempts = len(attempts)
-    seconds = [result["seconds"] for _, result in results if result]
+    seconds = [result["seconds"] for result in results if result]
     ran.seconds = sum(seconds) if seconds else None
     ran.devices = _devices(run)
-    last = results[-1][1] if results else None
     if attempts:
         ran.environment = _environment(attempts[-1])
     if last is None:
