@@ -14,6 +14,7 @@ import gsm8k
 import pytest
 import runs_listing
 import study_plan
+import study_report
 import train_overhead
 from measure import Comparison
 
@@ -80,3 +81,7 @@ def test_a_log_is_searched_faster_than_by_grep_with_the_same_patterns() -> None:
 
 def test_planning_ten_thousand_runs_costs_little_more_than_formatting_their_lines() -> None:
     hold(lambda: [study_plan.measure(pairs=5)], [study_plan.BOUND])
+
+
+def test_a_report_reads_a_thousand_runs_in_little_more_than_the_time_of_parsing_them() -> None:
+    hold(lambda: [study_report.measure(pairs=3)], [study_report.BOUND])
