@@ -46,7 +46,8 @@ class Sides:
         run.artifacts.mkdir(parents=True)
         with Responses(run.responses_part, run.responses, 1) as rows:
             work = (generation.Work(asked, None) for asked in generation.read_inputs(self.folder / "inputs.jsonl"))
-            Engine(self.spec, self.llm, chat=False).answer(work, lambda a: rows.add(generation.rows_of(a, 1)))
+            engine = Engine(self.spec, self.llm, self.llm.get_tokenizer(), chat=False)
+            engine.answer(work, lambda a: rows.add(generation.rows_of(a, 1)))
             rows.finish([None])
             assert rows.rows and not rows.errors, rows.first_error
 

@@ -135,11 +135,17 @@ def backend(job: Job) -> Engine:
         print(f"note: {note}", flush=True)
     for warning in choice.warnings if chat else ():
         job.warn(warning)
-    engine = Engine(spec, _load(settings(spec, on_cpu, choice.tokenizer)), chat)
-    config = engine.llm.model_config
-    tokens.take_template_of_processor(engine.llm.get_tokenizer(), config.tokenizer, config.tokenizer_revision)
+    llm = _load(settings(spec, on_cpu, choice.tokenizer))
     job.describe_environment()
-    return engine
+    return Engine(spec, llm, _tokenizer(llm), chat)
+
+
+def _tokenizer(llm: Any) -> Any:
+    """vLLM's own. It is many copies in one, none of which can be given a chat template that it lacks."""
+    own, config = llm.get_tokenizer(), llm.model_config
+    if getattr(own, "chat_template", "") is not None:
+        return own
+    return tokens.load(config.tokenizer, config.tokenizer_revision, config.trust_remote_code)
 
 
 def _chat(spec: GenerateSpec, job: Job, has_template: bool) -> bool:
@@ -175,6 +181,7 @@ class Engine:
 
     spec: GenerateSpec
     llm: Any
+    tokenizer: Any
     chat: bool
     _under_way: dict[str, Work] = field(default_factory=dict)
 
@@ -220,7 +227,7 @@ class Engine:
         return str(name)
 
     def _ids(self, asked: Input) -> list[int]:
-        ids = token_ids(self.llm.get_tokenizer(), asked, self.chat, add_bos_token=False if self.chat else None)
+        ids = token_ids(self.tokenizer, asked, self.chat, add_bos_token=False if self.chat else None)
         longest = self.llm.model_config.max_model_len
         if len(ids) >= longest:
             raise ValueError(f"the prompt has {len(ids)} tokens, and the model's context is {longest}")

@@ -163,7 +163,12 @@ def _difference(training: Training, found: Fingerprint) -> str | None:
 
 
 def fingerprint_of(tokenizer: str, revision: str | None = None, trust_remote_code: bool = False) -> Fingerprint:
-    """The ids of the fixed text and conversation as vLLM encodes them.
+    """The ids of the fixed text and conversation as vLLM encodes them; arguments and errors are those of `load`."""
+    return _fingerprint(load(tokenizer, revision, trust_remote_code))
+
+
+def load(tokenizer: str, revision: str | None = None, trust_remote_code: bool = False) -> Any:
+    """The tokenizer as vLLM reads it; one without a chat template gets that of the model's processor, if it has one.
 
     Args:
         tokenizer: folder of a model or tokenizer, or hub id.
@@ -180,18 +185,12 @@ def fingerprint_of(tokenizer: str, revision: str | None = None, trust_remote_cod
         loaded = get_tokenizer(tokenizer, revision=None if folder else revision, trust_remote_code=trust_remote_code)
     except (OSError, ValueError) as error:
         raise _no_tokenizer(tokenizer, folder, error) from error
-    take_template_of_processor(loaded, tokenizer, None if folder else revision)
-    return _fingerprint(loaded)
+    _take_template_of_processor(loaded, tokenizer, None if folder else revision)
+    return loaded
 
 
-def take_template_of_processor(tokenizer: Any, name: str, revision: str | None) -> None:
-    """Give a tokenizer without a chat template the one that the model's processor has, as vLLM's server does.
-
-    Args:
-        tokenizer: of transformers.
-        name: folder of the model, or hub id.
-        revision: commit on the hub.
-    """
+def _take_template_of_processor(tokenizer: Any, name: str, revision: str | None) -> None:
+    """Models that see images may have a chat template for their processor alone, which vLLM's server takes too."""
     from transformers import ProcessorMixin
 
     if getattr(tokenizer, "chat_template", "") is not None:  # Mistral's own tokenizers have none to set

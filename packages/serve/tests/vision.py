@@ -1,0 +1,79 @@
+"""A random model that sees images: Idefics3 in its smallest form, one of those that vLLM loads without torchvision."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from tuneyard.data.tiny import SPECIAL_TOKENS, write_tiny
+
+BEGIN = SPECIAL_TOKENS[-1]
+MARKS = ("<fake_token_around_image>", "<global-img>", "<image>", "<end_of_utterance>")
+IMAGE_TOKENS = 4
+"""An image of 32 x 32 pixels is 16 patches, of which the connector puts four into a token."""
+
+# Written like those of published models of this kind: it begins with the BOS token that the tokenizer would add too,
+# reads parts alone, and loses text that does not come in one.
+CHAT_TEMPLATE = (
+    BEGIN
+    + """\
+{%- for message in messages -%}
+{{- '<|' + message['role'] + '|>' -}}
+{%- for part in message['content'] -%}
+{{- '<image>' if part['type'] == 'image' else part['text'] -}}
+{%- endfor -%}
+{{- '<|end|>' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|assistant|>' -}}
+{%- endif -%}
+"""
+)
+
+
+def write_vision(folder: Path) -> Path:
+    """Write the model into a folder as transformers saves one, its chat template where the processor alone reads it."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration, Idefics3Processor
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tokenizer = _tokenizer(folder.with_name("text"))
+    torch.manual_seed(0)
+    common = {"intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2, "initializer_range": 0.2}
+    text = {
+        **common,
+        "model_type": "llama",
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "max_position_embeddings": 1024,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    config = Idefics3Config(
+        text_config=text,
+        vision_config={**common, "hidden_size": 32, "image_size": 32, "patch_size": 8},
+        scale_factor=2,
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    Idefics3ForConditionalGeneration(config).save_pretrained(folder)
+    edge = {"longest_edge": 32}
+    images = Idefics3ImageProcessorPil(size=edge, max_image_size=edge, do_image_splitting=False)
+    Idefics3Processor(image_processor=images, tokenizer=tokenizer, image_seq_len=IMAGE_TOKENS).save_pretrained(folder)
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": CHAT_TEMPLATE}))
+    return folder
+
+
+def _tokenizer(folder: Path) -> Any:
+    """That of builtin:tiny with the marks of images, and with a BOS token that it puts before what it encodes."""
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = PreTrainedTokenizerFast.from_pretrained(write_tiny(folder), bos_token=BEGIN)
+    tokenizer.chat_template = None
+    tokenizer.add_special_tokens({"additional_special_tokens": [*MARKS]}, replace_extra_special_tokens=False)
+    first = (BEGIN, tokenizer.bos_token_id)
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=f"{BEGIN} $A", special_tokens=[first])
+    return tokenizer
