@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,15 @@ def scheduled(later: Later) -> Iterator[None]:
         yield
     finally:
         _later.reset(token)
+
+
+def where_it_runs(slurm: Mapping[str, Any] | None) -> AbstractContextManager[None]:
+    """Inside, specs are resolved for a job with these options of sbatch's; None: for this machine, as outside."""
+    if slurm is None:
+        return nullcontext()
+    from tuneyard.control.slurm_script import gpus_of
+
+    return scheduled(Later(gpus=gpus_of(slurm)))
 
 
 def later() -> Later | None:

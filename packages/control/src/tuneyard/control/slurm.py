@@ -49,6 +49,28 @@ def require() -> None:
         )
 
 
+def options_on(workspace: Workspace, on: str, given: Mapping[str, Any], *, start: bool = True) -> dict[str, Any] | None:
+    """sbatch's options for what runs on `slurm`; None for what runs `local`.
+
+    Args:
+        workspace: whose settings the options begin with.
+        on: `local` or `slurm`.
+        given: options by name, before those of the settings.
+        start: whether it is really to be submitted.
+
+    Raises:
+        RequestError: an option is wrong, or given for what runs here.
+        SetupError: there is no SLURM on this machine.
+    """
+    if on == "local":
+        if given:
+            raise RequestError("--slurm sets options of a job", way_out="--on slurm")
+        return None
+    if start:
+        require()
+    return options(workspace, given)
+
+
 def submit(
     workspace: Workspace,
     run: RunFolder,

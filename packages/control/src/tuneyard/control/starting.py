@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from tuneyard.control.index import listing
 from tuneyard.control.paths import inside
 from tuneyard.control.request import Request, create
 from tuneyard.control.resolve import Resolved, to_mapping
+from tuneyard.control.scheduled import where_it_runs
 from tuneyard.control.serving import is_loopback
 from tuneyard.control.turns import turn
 from tuneyard.control.workspace import Workspace
@@ -43,7 +44,14 @@ class Started:
     """What a person should know of how the request was understood."""
 
 
-def start_once(workspace: Workspace, request: Request, kind: str, *, again: bool = False) -> Started:
+def start_once(
+    workspace: Workspace,
+    request: Request,
+    kind: str,
+    *,
+    again: bool = False,
+    slurm: Mapping[str, Any] | None = None,
+) -> Started:
     """Start what is asked for, unless a run that has not ended does the very same.
 
     Args:
@@ -51,17 +59,19 @@ def start_once(workspace: Workspace, request: Request, kind: str, *, again: bool
         request: its paths have been checked.
         kind: train or eval.
         again: start it in any case.
+        slurm: sbatch's options (`slurm.options_on`) for a run that SLURM is to start. None: it is started here.
 
     Raises:
         RequestError, SetupError: as `Request.resolve` and `launch.start` do.
     """
-    resolved = request.resolve(workspace, kind)
+    with where_it_runs(slurm):
+        resolved = request.resolve(workspace, kind)
     with turn(workspace.runs / ".start.lock", LOCK_SECONDS):  # two who ask at the same moment
         running = None if again else unfinished_like(workspace, resolved.spec, kind)
         if running is not None:
             return Started(running, True, resolved.notes)
         run = create(workspace, resolved.spec, request.as_given())
-    launch.start(workspace, run, resolved.variables)
+    launch.start(workspace, run, resolved.variables, slurm)
     return Started(run, False, resolved.notes)
 
 
@@ -86,6 +96,15 @@ def library_arguments(workspace: Workspace, resolved: Resolved) -> dict[str, Any
         return ask_worker(
             workspace, environment_of(resolved.spec.model_dump()), "arguments", str(path), extra=resolved.variables
         )
+
+
+def job_text(workspace: Workspace, resolved: Resolved, slurm: Mapping[str, Any]) -> str:
+    """What sbatch would be given for a resolved spec; nothing is submitted or left."""
+    from tuneyard.control.slurm_script import job_script, needs
+
+    spec = resolved.spec.model_dump(mode="json")
+    run = RunFolder(workspace.runs / f"{spec['kind']}-{spec['name']}-(date)")
+    return job_script(workspace, run, needs(spec, slurm), resolved.variables)
 
 
 def check_paths(workspace: Workspace, request: Request, kind: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -12,7 +12,9 @@ from tuneyard.control.defaults import default_request
 from tuneyard.control.overrides import from_fields
 from tuneyard.control.paths import inside
 from tuneyard.control.request import Request, read_request
-from tuneyard.control.starting import Started, check_paths, library_arguments, start_once
+from tuneyard.control.scheduled import where_it_runs
+from tuneyard.control.slurm import options_on
+from tuneyard.control.starting import Started, check_paths, job_text, library_arguments, start_once
 from tuneyard.control.summary import spec_lines
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
@@ -39,7 +41,14 @@ class StartArguments(Arguments):
     """Start it although a run that has not ended does the very same."""
 
 
-class TrainArguments(StartArguments):
+class JobArguments(StartArguments):
+    on: Literal["local", "slurm"] = "local"
+    """slurm: give it to the cluster's queue."""
+    slurm: dict[str, str | int | bool] = Field(default_factory=dict)
+    """With on="slurm": options of sbatch, such as {"partition": "gpu", "time": "2:00:00"}."""
+
+
+class TrainArguments(JobArguments):
     records: list[dict[str, Any]] = Field(default_factory=list, max_length=MOST_RECORDS)
     """Rows to train on, instead of a dataset: {instruction, output}, {question, answer}, {messages}, {prompt, chosen,
     rejected} and the like. They become a dataset folder in the workspace, datasets/inline-…"""
@@ -47,7 +56,7 @@ class TrainArguments(StartArguments):
     """Role to column of the records, where names are unusual: {"prompt": "Frage", "response": "Antwort"}."""
 
 
-class EvaluateArguments(StartArguments):
+class EvaluateArguments(JobArguments):
     models: list[str] = Field(default_factory=list, max_length=MOST_MODELS)
     """What to evaluate, a run each: run ids, folders, hub ids or builtin:tiny. Default: the newest that was trained."""
     tasks: list[str] = Field(default_factory=list, max_length=50)
@@ -65,7 +74,7 @@ class ServeArguments(StartArguments):
     """Port on this machine. Default: 8000; 0 takes a free one."""
 
 
-class GenerateArguments(StartArguments):
+class GenerateArguments(JobArguments):
     dataset: str | None = Field(default=None, max_length=4096)
     """What is to be answered: a JSONL file (columns such as prompt or messages), builtin:NAME, or run:ID."""
     model: str | None = Field(default=None, max_length=4096)
@@ -98,6 +107,8 @@ class StartAnswer(Answer):
     """Dry run, in a detailed answer: the resolved spec."""
     library: dict[str, Any] | None = None
     """Dry run, in a detailed answer: the library's own arguments, as its worker would call it."""
+    job: str | None = None
+    """Dry run on slurm, in a detailed answer: the script that sbatch would be given."""
     next: list[str] = Field(default_factory=list)
     """Calls that come next."""
 
@@ -173,23 +184,36 @@ async def generate(call: Call, asked: GenerateArguments) -> StartAnswer:
 
 async def _start(call: Call, kind: str, asked: StartArguments, requests: list[Request]) -> StartAnswer:
     await call.report(0, len(requests), "resolving; the first time asks the library what it accepts")
+    slurm = await in_thread(_slurm_options, call.workspace, asked)
     for request in requests:
         await in_thread(check_paths, call.workspace, request, kind)
     if asked.dry_run:
-        return await in_thread(_dry_run, call.workspace, requests[0], kind, asked)
+        return await in_thread(_dry_run, call.workspace, requests[0], kind, asked, slurm)
     started = []
     for number, request in enumerate(requests):
-        started.append(await in_thread(start_once, call.workspace, request, kind, again=asked.again))
+        found = await in_thread(start_once, call.workspace, request, kind, again=asked.again, slurm=slurm)
+        started.append(found)
         await call.report(number + 1, len(requests), f"{started[-1].run.id} is started")
     return _told(started, kind)
 
 
-def _dry_run(workspace: Workspace, request: Request, kind: str, asked: StartArguments) -> StartAnswer:
-    resolved = request.resolve(workspace, kind)
+def _slurm_options(workspace: Workspace, asked: StartArguments) -> dict[str, Any] | None:
+    """sbatch's options for what SLURM is to start; None for what runs here."""
+    if not isinstance(asked, JobArguments):
+        return None
+    return options_on(workspace, asked.on, asked.slurm, start=not asked.dry_run)
+
+
+def _dry_run(
+    workspace: Workspace, request: Request, kind: str, asked: StartArguments, slurm: dict[str, Any] | None
+) -> StartAnswer:
+    with where_it_runs(slurm):
+        resolved = request.resolve(workspace, kind)
     library = library_arguments(workspace, resolved)
     spec = resolved.spec.model_dump(mode="json")
     if asked.detailed:
-        return StartAnswer(plan=_main_points(spec), spec=spec, library=library, notes=resolved.notes)
+        job = job_text(workspace, resolved, slurm) if slurm is not None else None
+        return StartAnswer(plan=_main_points(spec), spec=spec, library=library, notes=resolved.notes, job=job)
     tool = "evaluate" if kind == "eval" else kind
     given = {**asked.model_dump(exclude_defaults=True), "response_format": "detailed"}
     return StartAnswer(plan=_main_points(spec), notes=resolved.notes, next=[call_text(tool, **given)])

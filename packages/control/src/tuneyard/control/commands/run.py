@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from argparse import Namespace
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from tuneyard.control import launch
@@ -17,12 +16,13 @@ from tuneyard.control.overrides import parse_words
 from tuneyard.control.progress import Signals
 from tuneyard.control.request import Request, create, read_request
 from tuneyard.control.resolve import Resolved
-from tuneyard.control.starting import library_arguments
+from tuneyard.control.scheduled import where_it_runs
+from tuneyard.control.starting import job_text, library_arguments
 from tuneyard.control.summary import say
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.kinds import ENVIRONMENTS
-from tuneyard.core.run_folder import RunFolder, find_run
+from tuneyard.core.run_folder import find_run
 
 
 def main(command: str, arguments: list[str]) -> int:
@@ -30,7 +30,7 @@ def main(command: str, arguments: list[str]) -> int:
     workspace = find_workspace()
     slurm = _slurm_options(workspace, options)
     request = _request(workspace, options)
-    with _where_it_runs(slurm):
+    with where_it_runs(slurm):
         resolved = request.resolve(workspace, "eval" if options.task else options.kind)
     for note in resolved.notes:
         say(f"note: {note}")
@@ -63,26 +63,11 @@ def _parse(command: str, arguments: list[str]) -> Namespace:
 
 def _slurm_options(workspace: Workspace, options: Namespace) -> dict[str, Any] | None:
     """sbatch's options for a run on SLURM; None for one that runs here."""
-    if options.on == "local":
-        if options.slurm:
-            raise RequestError("--slurm sets options of a job", way_out="--on slurm")
+    if options.on == "local" and not options.slurm:
         return None
-    from tuneyard.control.slurm import require
-    from tuneyard.control.slurm_script import options as slurm_options
+    from tuneyard.control.slurm import options_on
 
-    if not options.dry_run:
-        require()
-    return slurm_options(workspace, named_values(options.slurm))
-
-
-def _where_it_runs(slurm: dict[str, Any] | None) -> AbstractContextManager[None]:
-    """What a spec may count on while it is resolved."""
-    if slurm is None:
-        return nullcontext()
-    from tuneyard.control.scheduled import Later, scheduled
-    from tuneyard.control.slurm_script import gpus_of
-
-    return scheduled(Later(gpus=gpus_of(slurm)))
+    return options_on(workspace, options.on, named_values(options.slurm), start=not options.dry_run)
 
 
 def _request(workspace: Workspace, options: Namespace) -> Request:
@@ -102,7 +87,7 @@ def _dry_run(workspace: Workspace, resolved: Resolved, slurm: dict[str, Any] | N
     """Print what would be done; nothing is started and nothing left."""
     spec = resolved.spec.model_dump(mode="json")
     library = library_arguments(workspace, resolved)
-    script = _job_script(workspace, resolved, spec, slurm) if slurm is not None else None
+    script = job_text(workspace, resolved, slurm) if slurm is not None else None
     if as_json:
         seen = {"spec": spec, "library": library, "notes": resolved.notes}
         print(json.dumps(seen | ({"job": script} if script else {}), indent=2, ensure_ascii=False))
@@ -119,10 +104,3 @@ def _dry_run(workspace: Workspace, resolved: Resolved, slurm: dict[str, Any] | N
     if script:
         print(f"\n# job.sh, what sbatch is given\n{script}")
     return 0
-
-
-def _job_script(workspace: Workspace, resolved: Resolved, spec: dict[str, Any], slurm: dict[str, Any]) -> str:
-    from tuneyard.control.slurm_script import job_script, needs
-
-    run = RunFolder(workspace.runs / f"{spec['kind']}-{spec['name']}-(date)")
-    return job_script(workspace, run, needs(spec, slurm), resolved.variables)
