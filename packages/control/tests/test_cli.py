@@ -387,6 +387,16 @@ def test_a_failed_run_is_resumed_and_a_succeeded_one_is_not(desk: Workspace, yar
     assert not run.path.exists()
 
 
+def test_a_resume_says_which_code_was_edited(desk: Workspace, yard: Yard, spec: Any) -> None:
+    file = desk.path / "stop.py"
+    file.write_text("def stop(): ...\n")
+    run = finished(desk, yard, spec(fail="no"), "callbacks=stop.py:stop")
+    assert "was edited" not in yard("resume", run.id, "--json").err
+    file.write_text("def stop(): return 1\n")
+    said = yard("resume", run.id, "--json").err
+    assert f"note: {file} was edited after the run was made" in said and f"yard run run:{run.id}" in said
+
+
 def test_a_run_that_another_was_made_from_is_kept(desk: Workspace, yard: Yard, spec: Any) -> None:
     first = finished(desk, yard, spec())
     second = finished(desk, yard, spec(), f"model=run:{first.id}")

@@ -18,6 +18,7 @@ from tuneyard.control import launch
 from tuneyard.control.devices import cores
 from tuneyard.control.leases import holder
 from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.files import read_json_lines, sha256_of_file
 from tuneyard.core.run_folder import RunFolder, create_run
 
 if TYPE_CHECKING:
@@ -274,6 +275,27 @@ def test_what_succeeded_or_runs_is_not_resumed(place: Place) -> None:
     with pytest.raises(RequestError, match="is running") as caught:
         launch.resume(place.workspace, running)
     assert f"yard cancel {running.id}" in (caught.value.way_out or "")
+
+
+@pytest.mark.parametrize("attempt", [1, 2])
+def test_code_that_was_edited_since_the_run_was_made_is_told_and_kept(place: Place, attempt: int) -> None:
+    file = place.workspace.path / "model.py"
+    file.write_text("# old\n")
+    old = sha256_of_file(file)
+    code = {"path": str(file), "name": "load", "sha256": old}
+    run = place.make(f"if job.attempt.number < {attempt}: os._exit(1)", lm=code, code=[code])
+    if attempt == 2:
+        launch.start(place.workspace, run)
+        place.finish(run)
+        assert "was edited" not in run.attempt(1).events.read_text()
+    file.write_text("# new\n")
+    new = sha256_of_file(file)
+    (launch.resume if attempt == 2 else launch.start)(place.workspace, run)
+    assert place.finish(run)["status"] == "succeeded"
+    [warning] = [e for e, _ in read_json_lines(run.attempt(attempt).events) if e["event"] == "warning"]
+    for word in (str(file), f"{old[:12]}… then", f"{new[:12]}… now", f"yard run run:{run.id}"):
+        assert word in warning["message"]
+    assert (run.code / f"model-{new[:12]}.py").read_text() == "# new\n"
 
 
 def test_of_many_who_resume_at_once_one_does(place: Place) -> None:

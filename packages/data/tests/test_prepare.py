@@ -137,6 +137,21 @@ def test_bad_data_are_told_as_json_in_the_last_line_and_leave_nothing(
     assert not (run / "data").exists()
 
 
+def test_a_filter_that_was_edited_since_the_run_was_made_is_told_while_it_still_matters(
+    tmp_path: Path, rows: Path
+) -> None:
+    file = tmp_path / "keep.py"
+    file.write_text("def some(record):\n    return len(record.prompt) < 7\n")
+    code = {"path": str(file), "name": "some", "sha256": "0" * 64}
+    run = run_with(tmp_path, {"source": str(rows), "filter": f"{file}:some"}, code=[code])
+    _, said, log = command(run)
+    assert said == {"datasets": {"train": 10}}
+    assert f"warning: {file} was edited after the run was made (sha256 {'0' * 12}… then" in log
+    [kept] = (run / "code").iterdir()
+    assert kept.read_bytes() == file.read_bytes()
+    assert "was edited" not in command(run)[2]  # the data are there
+
+
 def test_a_full_disk_is_a_set_up_that_is_wrong(full_disk: Path, rows: Path) -> None:
     rows.write_text(rows.read_text() * 200)
     run = run_with(full_disk, str(rows))

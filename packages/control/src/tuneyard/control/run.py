@@ -95,12 +95,13 @@ class Run:
         launch.cancel(self._workspace, self.folder, user_name())
 
     def resume(self) -> None:
-        """Start it again from its last checkpoint; returns at once.
+        """Start it again from its last checkpoint; returns at once. `notes` then tell of code that was edited.
 
         Raises:
             RequestError: it succeeded, or has not ended.
             SetupError: it cannot be started.
         """
+        self.notes = resume_notes(self.folder)
         launch.resume(self._workspace, self.folder, resume_variables(self._workspace, self.folder))
 
     def remove(self) -> None:
@@ -130,6 +131,14 @@ def resume_variables(workspace: Workspace, run: RunFolder) -> dict[str, str]:
     from tuneyard.core.specs import parse_spec
 
     return worker_variables(parse_spec(run.read_spec(), str(run.spec)), hub_of(workspace))
+
+
+def resume_notes(run: RunFolder) -> list[str]:
+    """What a person should know who resumes a run: which files of the user's were edited since it was made."""
+    from tuneyard.core.edited_code import notes_on_edits
+    from tuneyard.core.specs import parse_spec
+
+    return notes_on_edits(run, parse_spec(run.read_spec(), str(run.spec)))
 
 
 def train(spec: str | Path | Mapping[str, Any] | None = None, **fields: Any) -> Run:

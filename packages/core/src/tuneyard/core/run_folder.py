@@ -2,7 +2,8 @@
 
     spec.json                       control, once, before the start
     spec.yaml                       control, the document as it was given
-    code/                           control, copies of the user's files that the run imports
+    code/                           control, copies of the user's files that the run imports; `edited_code`, of those
+                                    that were edited since, as they are used
     data/                           `tuneyard.data prepare`, before a device is taken
     job.sh                          control, for SLURM: what `sbatch` is given
     job.log                         SLURM: what job.sh said before and after the supervisor

@@ -26,6 +26,7 @@ from typing import Any, NoReturn
 
 from tuneyard.core import events
 from tuneyard.core.documents import validate
+from tuneyard.core.edited_code import keep_edited, notes_on_edits
 from tuneyard.core.errors import RequestError, TuneyardError
 from tuneyard.core.failures import failure_from_exception
 from tuneyard.core.files import append_line, read_json, sha256_of, size_of, write_json
@@ -212,6 +213,7 @@ def _attempt_work(worker: Worker, job: Job) -> tuple[Failure | None, Ending | No
             job.folder.artifacts.mkdir(exist_ok=True)
             job.emit(events.Started, worker=worker.name, pid=os.getpid())
             write_json(job.attempt.environment, describe_environment())
+            _tell_of_edits(job)
         worker.run(job)
     except Stopped:
         return None, None, STOPPED_EXIT  # the supervisor knows why it asked, and writes the ending
@@ -225,6 +227,14 @@ def _attempt_work(worker: Worker, job: Job) -> tuple[Failure | None, Ending | No
         code = error.exit_code if isinstance(error, TuneyardError) else 1
         return failure_from_exception(error, job.attempt), "failed", code
     return None, "succeeded", 0
+
+
+def _tell_of_edits(job: Job) -> None:
+    if "RANK" in os.environ:
+        return  # whoever started the ranks has told
+    for note in notes_on_edits(job.folder, job.spec):
+        job.warn(note)
+    keep_edited(job.folder, job.spec)
 
 
 def _rank_0_wrote(attempt: Attempt) -> bool:

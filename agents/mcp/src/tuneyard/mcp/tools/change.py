@@ -7,7 +7,7 @@ import getpass
 from pydantic import Field
 
 from tuneyard.control import launch
-from tuneyard.control.run import resume_variables
+from tuneyard.control.run import resume_notes, resume_variables
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.run_folder import find_run
@@ -85,7 +85,8 @@ def _stop(workspace: Workspace, name: str) -> ChangeAnswer:
 
 def _resume(workspace: Workspace, name: str) -> ChangeAnswer:
     run = find_run(workspace.runs, name, exact=True)
+    notes = resume_notes(run)
     attempt = launch.resume(workspace, run, resume_variables(workspace, run))
-    told = f"attempt {attempt.number} is started"
+    told = "; ".join([f"attempt {attempt.number} is started", *notes])
     waiting = call_text("run_status", run_id=run.id, wait_seconds=50)
     return ChangeAnswer(id=run.id, state=run.status().state, told=told, next=[waiting])

@@ -9,7 +9,8 @@ from tuneyard.control import launch
 from tuneyard.control.commands.arguments import Arguments, named_values
 from tuneyard.control.commands.follow import follow, started
 from tuneyard.control.progress import Signals
-from tuneyard.control.run import resume_variables, user_name
+from tuneyard.control.run import resume_notes, resume_variables, user_name
+from tuneyard.control.summary import say
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.run_folder import RunFolder, find_run
 
@@ -48,6 +49,8 @@ def _resume(workspace: Workspace, run: RunFolder, options: Namespace) -> int:
         from tuneyard.control.slurm_script import options as slurm_options
 
         slurm = slurm_options(workspace, named_values(options.slurm))
+    for note in resume_notes(run):
+        say(f"note: {note}")
     with Signals() as signals:
         launch.resume(workspace, run, variables, slurm)
         return started(run, options.json) if options.detach else follow(workspace, run, signals, options.json)

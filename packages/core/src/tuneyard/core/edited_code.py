@@ -1,0 +1,48 @@
+"""Files of the user's that were edited after the run was made: told, and kept as they are used.
+
+They are not refused: mending a callback that failed, and resuming, is what most edits are for. Nor is the copy in the
+run folder used in their place: code finds the files beside it by its own path.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from tuneyard.core.files import sha256_of_file
+from tuneyard.core.references import CodeRef
+from tuneyard.core.run_folder import RunFolder
+from tuneyard.core.specs import RunSpec, TrainSpec
+
+
+def notes_on_edits(run: RunFolder, spec: RunSpec) -> list[str]:
+    """A sentence for each file that the run still has to import and that is not what its spec says."""
+    return [
+        f"{code.path} was edited after the run was made (sha256 {str(code.sha256)[:12]}… then, {now[:12]}… now) and is "
+        f"used as it is now; `code` in the run folder has what it was, `yard run run:{run.id}` starts anew with the new"
+        for code, now in _edited(run, spec)
+    ]
+
+
+def keep_edited(run: RunFolder, spec: RunSpec) -> None:
+    """Copy those files into the run's `code`, each with its hash in its name: a hash alone cannot be read later."""
+    for code, now in _edited(run, spec):
+        run.code.mkdir(exist_ok=True)
+        path = Path(code.path)
+        shutil.copyfile(path, run.code / f"{path.stem}-{now[:12]}{path.suffix}")
+
+
+def _edited(run: RunFolder, spec: RunSpec) -> Iterator[tuple[CodeRef, str]]:
+    """The references to files that have another hash by now, with that hash; a file that is gone fails its import."""
+    for code in _still_imported(run, spec):
+        if code.sha256 and Path(code.path).is_file() and (now := sha256_of_file(Path(code.path))) != code.sha256:
+            yield code, now
+
+
+def _still_imported(run: RunFolder, spec: RunSpec) -> list[CodeRef]:
+    """What reads the data is imported only until they are prepared."""
+    if not run.data_manifest.exists():
+        return spec.code
+    callbacks = {code.path for code in spec.callbacks} if isinstance(spec, TrainSpec) else set()
+    return [code for code in spec.code if code.path in callbacks]
