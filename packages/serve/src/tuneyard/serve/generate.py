@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from tuneyard.core import generation
-from tuneyard.core.errors import RequestError, SetupError, unknown
+from tuneyard.core.errors import RequestError, unknown
 from tuneyard.core.generation import Answer, Completion, Input, Work, token_ids
 from tuneyard.core.specs import GenerateSpec
 from tuneyard.core.worker import Job
 from tuneyard.data.image_files import fault
 from tuneyard.serve import tokens
-from tuneyard.serve.arguments import computes_on_cpu
+from tuneyard.serve.arguments import computes_on_cpu, refuse_without_gpu
 from tuneyard.serve.variables import defaults
 
 QUEUED = 2
@@ -120,12 +120,7 @@ def backend(job: Job) -> Engine:
     """
     spec: GenerateSpec = job.spec
     on_cpu = computes_on_cpu()
-    if not on_cpu and not spec.gpus:
-        raise SetupError(
-            "vLLM for CUDA is installed, and the run has no GPU",
-            where="gpus",
-            way_out="gpus=1 where there is one; backend=transformers computes on a CPU",
-        )
+    refuse_without_gpu(spec, on_cpu, "backend=transformers computes on a CPU")
     check_form(spec)
     for name, value in defaults(spec, on_cpu).items():
         os.environ.setdefault(name, value)

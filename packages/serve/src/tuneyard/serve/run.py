@@ -17,7 +17,7 @@ from tuneyard.core import events
 from tuneyard.core.errors import RequestError, RunError, SetupError, TuneyardError
 from tuneyard.core.specs import ServeSpec
 from tuneyard.core.worker import Job
-from tuneyard.serve.arguments import computes_on_cpu
+from tuneyard.serve.arguments import computes_on_cpu, refuse_without_gpu
 from tuneyard.serve.asking import Asked
 from tuneyard.serve.explain import explain
 from tuneyard.serve.variables import KEY_VARIABLE, of_server
@@ -41,12 +41,7 @@ def run(job: Job) -> NoReturn:
     """
     spec: ServeSpec = job.spec
     on_cpu = computes_on_cpu()
-    if not on_cpu and not spec.gpus:
-        raise SetupError(
-            "vLLM for CUDA is installed, and the run has no GPU",
-            where="gpus",
-            way_out="gpus=1 where there is one; CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs",
-        )
+    refuse_without_gpu(spec, on_cpu, "CONDA_OVERRIDE_CUDA= ./pixiw install -e serve builds it for CPUs")
     asked = Asked(spec.host, spec.port, os.environ.get(KEY_VARIABLE) or None, bool(spec.engine.get("ssl_certfile")))
     with job.timed("start"), _started(job, on_cpu) as (server, line):
         word = _first_word(job, server, line)
