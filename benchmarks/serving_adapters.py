@@ -3,8 +3,8 @@
     python benchmarks/serving_adapters.py [--pairs 1] [--adapters 8] [--model tiny|100m]
 
 Ours starts a server with all adapters and evaluates them through it at once, which takes no device; the rival starts a
-server with one adapter, evaluates, ends it, and so on. Start-up is in both, the evaluations are the same runs, and their
-scores have to agree. Prints a row of the table in docs/benchmarks.md. Needs the environments `eval` and `serve`, and
+server with one adapter, evaluates, ends it, and so on. Start-up is in both, the evaluations are the same runs, and
+their scores have to agree. Prints a row of the table in docs/benchmarks.md. Needs the environments `eval` and `serve`, and
 `train` for the adapter of which the others are copies.
 """
 
