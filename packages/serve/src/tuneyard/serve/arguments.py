@@ -127,7 +127,7 @@ def computes_on_cpu() -> bool:
 
 
 def refuse_without_gpu(spec: ServeSpec | GenerateSpec, on_cpu: bool, instead: str) -> None:
-    """Raise SetupError where the vLLM that is installed needs a GPU and the run has none; `instead`: what needs none."""
+    """Raise SetupError where the installed vLLM needs a GPU and the run has none; `instead`: what needs none."""
     if not on_cpu and not spec.gpus:
         raise SetupError(
             "vLLM for CUDA is installed, and the run has no GPU",
