@@ -4,8 +4,8 @@
 
 Ours starts a server with all adapters and evaluates them through it at once, which takes no device; the rival starts a
 server with one adapter, evaluates, ends it, and so on. Start-up is in both, the evaluations are the same runs, and
-their scores have to agree. Prints a row of the table in docs/benchmarks.md. Needs the environments `eval` and `serve`, and
-`train` for the adapter of which the others are copies.
+their scores have to agree. Prints a row of the table in docs/benchmarks.md. Needs the environments `eval` and `serve`,
+and `train` for the adapter of which the others are copies.
 """
 
 from __future__ import annotations
