@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
@@ -18,6 +18,10 @@ from conftest import ROOT, Yard
 from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    from slurm_cluster import Cluster
+
+pytest_plugins = ["slurm_cluster"]
 pytestmark = pytest.mark.slow
 
 EXAMPLE = ROOT / "examples" / "lora-rank"
@@ -111,6 +115,34 @@ def test_the_example_goes_from_start_to_report_and_kills_change_nothing(yard: Ya
     assert done.code == 0, done.out + done.err
     assert scores(yard, killed.parent) == scores(yard, folder)
     assert sum(run.kind == "train" for run in runs(yard, "killed")) == 2
+
+
+def test_the_example_goes_from_start_to_report_on_slurm(yard: Yard, cluster: Cluster) -> None:
+    file = smaller(yard.workspace / "queued", "queued")
+    content = yaml.safe_load(file.read_text())
+    content["controls"]["logging_steps"] = 8  # so that the runs are not those of a study on this machine
+    content["slurm"] = {"time": "0:30:00", "array_limit": 2}
+    file.write_text(yaml.safe_dump(content, sort_keys=False))
+    done = yard("study", "run", file, "--on", "slurm", "--slurm", "comment=from start to report")
+    assert done.code == 0, done.out + done.err
+    assert "2 trainings and 6 evaluations given to SLURM" in done.out
+    cluster.until(lambda: not cluster.queue(), 400)
+    counts = yard("study", "status", file, "--json").json["counts"]
+    assert counts == {"training": {"succeeded": 2}, "evaluation": {"succeeded": 6}}
+    done = yard("study", "report", file)
+    assert done.code == 0, done.err
+    folder = file.parent
+    assert (folder / "report.html").read_text().count("<svg") == 3
+    assert "2 trainings: 2 succeeded" in (folder / "report.md").read_text()
+    told = scores(yard, folder)
+    runs_of_tasks = {(run, task) for run, task, _, _ in told}
+    assert runs_of_tasks == {(run, task) for run in ("000", "001", "baseline") for task in ("arithmetic", "domain_qa")}
+    assert all(0 <= float(value) <= 1 for _, _, value, _ in told)
+    assert (folder / "results" / "run_001" / "adapter" / "adapter_config.json").is_file()
+    assert list((folder / "eval_results" / "run_001" / "domain_qa").glob("*.eval"))
+    for run in runs(yard, "queued"):
+        assert run.attempt(1).job.is_file()
+        assert '#SBATCH --comment="from start to report"' in run.job_script.read_text()
 
 
 def test_the_generated_configuration_trains_under_llamafactorys_own_command(yard: Yard) -> None:

@@ -64,6 +64,9 @@ def test_a_study_goes_through_the_queue_and_one_failure_stays_one(
     assert all("--partition=main" in text for text in scripts)
     assert main(["report", str(study.file)]) == 0
     assert "4 trainings: 2 succeeded, 2 failed" in (study.folder.report / "report.md").read_text()
+    assert json.loads((study.folder.results / "run_002" / "adapter" / "quality.json").read_text()) == [32, 1]
+    assert (study.folder.eval_results / "run_002" / "quiz" / "samples.jsonl").is_file()
+    assert not (study.folder.results / "run_001").exists()
 
 
 def test_submitting_again_gives_only_what_is_left(write: Write, cluster: Cluster) -> None:

@@ -55,10 +55,11 @@ def _task_name(task: str) -> str:
 
 def _point(place: Path, target: Path) -> None:
     """A relative link, so that a workspace can be moved as a whole; a file of the user's is left alone."""
-    if place.exists() and not place.is_symlink():
+    pointer = os.path.relpath(target, place.parent)
+    if (place.exists() and not place.is_symlink()) or (place.is_symlink() and os.readlink(place) == pointer):
         return
     temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     with suppress(FileNotFoundError):
         temporary.unlink()
-    temporary.symlink_to(os.path.relpath(target, place.parent))
+    temporary.symlink_to(pointer)
     temporary.replace(place)

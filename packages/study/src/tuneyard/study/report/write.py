@@ -1,10 +1,11 @@
-"""Write the report of a study: report.html, report.md, results.csv, results.parquet."""
+"""Write the report of a study: report.html, report.md, results.csv, results.parquet; and links to its runs' files."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from tuneyard.core.files import explain_os_error, write_atomically
+from tuneyard.study.links import link
 from tuneyard.study.report.collect import Collected, collect
 from tuneyard.study.report.content import Content, content_of
 from tuneyard.study.report.markdown import markdown
@@ -39,4 +40,7 @@ def write_report(study: Study, collected: Collected | None = None, content: Cont
         write_atomically(place / HTML, page(content, study.workspace.runs, place, (MARKDOWN, CSV, PARQUET)))
     except OSError as error:
         raise explain_os_error(error, place) from error
+    for each in collected.jobs:
+        if each.state == "succeeded" and each.run is not None:
+            link(study, each.job, each.run)  # what SLURM ran has ended with nobody there
     return [place / name for name in (HTML, MARKDOWN, CSV, PARQUET)]
