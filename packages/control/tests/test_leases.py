@@ -31,7 +31,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return leases_folder()
 
 
-def give_up(reason: str) -> None:
+def give_up(reason: str, seconds: float) -> None:
     """Waits for nothing: tells for what it would have to."""
     raise InterruptedError(reason)
 
@@ -155,6 +155,16 @@ def test_as_many_runs_work_on_the_cpu_as_a_person_says(folder: Path, monkeypatch
         lease(0, "run-3", give_up)
     held[1].release()
     assert lease(0, "run-3", give_up).devices == ("cpu-1",)
+
+
+def test_only_who_is_next_looks_often(folder: Path) -> None:
+    held = taken(Request(POOL[:1], 1, "a"))
+    second, third = Request(POOL[:1], 1, "b"), Request(POOL[:1], 1, "c")
+    assert second.take() is third.take() is None
+    assert (second.is_next, third.is_next) == (True, False)
+    held.release()
+    taken(second).release()
+    taken(third).release()
 
 
 def test_who_was_told_of_fewer_slots_keeps_to_them(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

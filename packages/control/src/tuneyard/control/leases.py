@@ -36,6 +36,11 @@ SHARED_FOLDER = Path("/tmp/tuneyard-leases")
 """Not TMPDIR, which may differ between users, and no lock folder of the system, which not all users may write to."""
 
 POLL_SECONDS = 0.2
+"""Between two tries of one who waits behind others."""
+
+NEXT_POLL_SECONDS = 0.05
+"""Between two tries of the one whose turn it is: no device stands idle for long, and only few look so often."""
+
 _CPU = "cpu-"
 
 
@@ -65,14 +70,14 @@ class Lease:
                 os.close(descriptor)
 
 
-def lease(n_gpus: int, run_id: str, pause: Callable[[str], None] | None = None) -> Lease:
+def lease(n_gpus: int, run_id: str, pause: Callable[[str, float], None] | None = None) -> Lease:
     """Wait until `n_gpus` GPUs (or, for 0, a CPU slot) are free and everyone before has been served; take them.
 
     Args:
         n_gpus: how many GPUs; 0 for a CPU slot.
         run_id: written into the lock files, for those who wait.
-        pause: called between two tries with what is waited for and who holds it; sleeps a moment, and may raise to give
-            up. Default: sleeps `POLL_SECONDS`.
+        pause: called between two tries with what is waited for and who holds it, and the seconds until the next try;
+            sleeps so long, and may raise to give up. Default: sleeps.
 
     Raises:
         SetupError: fewer than `n_gpus` GPUs may be used here at all, or the shared folder cannot be used.
@@ -88,14 +93,14 @@ def lease(n_gpus: int, run_id: str, pause: Callable[[str], None] | None = None) 
     request = Request(pool, count, run_id)
     try:
         while (taken := request.take()) is None:
-            (pause or _sleep)(request.obstacle())
+            (pause or _sleep)(request.obstacle(), NEXT_POLL_SECONDS if request.is_next else POLL_SECONDS)
     finally:
         request.withdraw()
     return taken
 
 
-def _sleep(reason: str) -> None:
-    time.sleep(POLL_SECONDS)
+def _sleep(reason: str, seconds: float) -> None:
+    time.sleep(seconds)
 
 
 class Request:
@@ -109,6 +114,8 @@ class Request:
         self._ticket = -1
         self._number = 0
         self._obstacle = "its turn"
+        self.is_next = False
+        """Whether, at the last `take`, nobody was before this request and only devices were missing."""
         self._draw()
 
     def take(self) -> Lease | None:
@@ -117,6 +124,7 @@ class Request:
             self._draw()
         os.utime(self._ticket)  # as `Lease.refresh`
         before = self._before()
+        self.is_next = before is None
         if before is not None:
             self._obstacle = f"{self._wanted()}, behind {before.get('run', 'another run')}"
             return None

@@ -178,11 +178,11 @@ class Supervisor:
             return self.allocation.lease(self.spec.get("gpus") or 0)
         return lease(self.spec.get("gpus") or 0, self.run.id, self._wait_for_device)
 
-    def _wait_for_device(self, reason: str) -> None:
+    def _wait_for_device(self, reason: str, seconds: float) -> None:
         self._stop_if_asked()
         if reason != self.record.waiting_for:
             self.record.write(waiting_for=reason)
-        self._pause()
+        self._pause(seconds=seconds)
 
     # The worker
 
@@ -288,14 +288,14 @@ class Supervisor:
 
     # Waiting
 
-    def _pause(self, child: subprocess.Popen[bytes] | None = None) -> None:
+    def _pause(self, child: subprocess.Popen[bytes] | None = None, seconds: float = POLL_SECONDS) -> None:
         """Sleep until something may have changed: a child's end, a signal, or the time to look for a request."""
         if time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + HEARTBEAT_SECONDS
             self.record.write()
             if self._lease:
                 self._lease.refresh()
-        ready, _, _ = select.select([self._wakeup], [], [], POLL_SECONDS)
+        ready, _, _ = select.select([self._wakeup], [], [], seconds)
         if ready:
             os.read(self._wakeup, 4096)
         collect(child)
