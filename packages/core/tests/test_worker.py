@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneyard.core.processes import RUN_ID_VARIABLE, processes_of
+from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE, STOPPED_EXIT, processes_of
 from tuneyard.core.run_folder import RunFolder, create_run
-from tuneyard.core.worker import ATTEMPT_VARIABLE, PIPE_VARIABLE, STOPPED_EXIT
 
 WORKER = """
 import os, subprocess, sys, time

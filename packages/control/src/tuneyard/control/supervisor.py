@@ -32,7 +32,7 @@ from tuneyard.control.workspace import find_workspace
 from tuneyard.core.errors import SetupError, TuneyardError
 from tuneyard.core.files import explain_os_error
 from tuneyard.core.kinds import environment_of, needs_device
-from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE
+from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARIABLE, STOPPED_EXIT
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
 
 if TYPE_CHECKING:
@@ -44,6 +44,9 @@ CANCEL_GRACE = 60.0
 
 STRAY_GRACE = 1.0
 """Seconds in which what a succeeded worker left behind may end by itself, to tidy up shared memory."""
+
+LATE_TERM_SECONDS = 2.0
+"""How long after a worker SLURM's TERM may come here: it goes to all processes of a job, one after the other."""
 
 _WARM_UP_AFTER = 2.0
 
@@ -231,7 +234,16 @@ class Supervisor:
             self._pause(process)
             if warm_at and time.monotonic() > warm_at:
                 warm_at = _import_what_an_ending_needs()
+        if stopped is None and self.allocation and process.returncode in (-signal.SIGTERM, STOPPED_EXIT):
+            stopped = self._reason_that_comes_late()
         return stopped, asked_at
+
+    def _reason_that_comes_late(self) -> Stopped | None:
+        """Why a worker was ended that nobody here has asked to."""
+        deadline = time.monotonic() + LATE_TERM_SECONDS
+        while (reason := self._reason_to_stop()) is None and time.monotonic() < deadline:
+            self._pause()
+        return reason
 
     def _bounded(self, grace: float) -> float:
         """What SLURM leaves of the worker's time to end, where SLURM ends the job."""

@@ -16,6 +16,9 @@ ATTEMPT_VARIABLE = "TUNEYARD_ATTEMPT"
 PIPE_VARIABLE = "TUNEYARD_SUPERVISOR_PIPE"
 """Descriptor of the pipe whose other end only the supervisor holds: at its end, the supervisor is gone."""
 
+STOPPED_EXIT = 128 + signal.SIGTERM
+"""Exit code of a worker that was asked to end, and did."""
+
 
 def processes_of(run_id: str, attempt: int | None = None) -> list[int]:
     """Ids of the processes that carry a run's id, the caller left out. Linux only; empty elsewhere.

@@ -31,7 +31,7 @@ from tuneyard.core.errors import RequestError, TuneyardError
 from tuneyard.core.failures import failure_from_exception
 from tuneyard.core.files import append_line, read_json, sha256_of, size_of, write_json
 from tuneyard.core.fingerprint import Fingerprint
-from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, processes_of, signal_all
+from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, STOPPED_EXIT, processes_of, signal_all
 from tuneyard.core.references import ModelRef
 from tuneyard.core.results import Artifact, Ending, Failure, Metric, Result
 from tuneyard.core.run_folder import Attempt, RunFolder, now
@@ -39,9 +39,6 @@ from tuneyard.core.specs import Spec, parse_spec
 
 ONE_REQUEST_SECONDS = 1.0
 """TERMs within this time are one request: SLURM sends it to every process of a job, and the supervisor passes it on."""
-
-STOPPED_EXIT = 128 + signal.SIGTERM
-"""Exit code of a worker that ended because it was asked to."""
 
 
 class Stopped(BaseException):
