@@ -15,6 +15,7 @@ import pytest
 import runs_listing
 import study_plan
 import study_report
+import study_slots
 import train_overhead
 from measure import Comparison
 
@@ -85,3 +86,7 @@ def test_planning_ten_thousand_runs_costs_little_more_than_formatting_their_line
 
 def test_a_report_reads_a_thousand_runs_in_little_more_than_the_time_of_parsing_them() -> None:
     hold(lambda: [study_report.measure(pairs=3)], [study_report.BOUND])
+
+
+def test_a_study_on_two_slots_takes_no_longer_than_llamafactorys_command_twice_at_once() -> None:
+    hold(lambda: [study_slots.measure(pairs=1)], [study_slots.BOUND])

@@ -52,7 +52,7 @@ class Execution:
     again: bool = False
     """Whether what failed or was cancelled is tried once more."""
     at_once: int | None = None
-    """Runs in flight at most. None: one more than there are devices, so that the next is ready when one ends."""
+    """Runs in flight at most. None: two for each device, so that the next is ready when one ends."""
     tally: Tally = field(default_factory=Tally)
     only: list[Job] | None = None
     """Just these jobs, beside whoever runs others, and nothing that follows from them. None: the whole study, alone."""
@@ -92,7 +92,7 @@ class Execution:
 
     def _fill(self, waiting: Iterator[Job]) -> bool:
         """Start jobs while there is room; whether any job is left or under way."""
-        most = self.at_once or slots(self.study) + 1
+        most = self.at_once or 2 * slots(self.study)
         while len(self._flying) < most:
             if self._ready:
                 self._begin(self._ready.popleft())

@@ -21,7 +21,7 @@ def main(command: str, arguments: list[str]) -> int:
     again = command.endswith("resume")
     more = " What failed or was cancelled is tried again." if again else ""
     made = parser(command, f"Train and evaluate what is not done yet, then write the report.{more}")
-    made.add_argument("--jobs", type=int, metavar="N", help="runs in flight at most (default: one more than devices)")
+    made.add_argument("--jobs", type=int, metavar="N", help="runs in flight at most (default: two for each device)")
     made.add_argument("--detach", action="store_true", help="check it, start it and return; it writes to study.log")
     made.add_argument("--no-report", action="store_true", help="leave the report to `yard study report`")
     made.add_argument("--on", choices=("local", "slurm"), default="local", help="where it runs (default: local)")
