@@ -95,3 +95,12 @@ def test_importing_the_worker_loads_no_engine() -> None:
     code = "import tuneyard.train.__main__, sys; print([m for m in ('torch', 'transformers') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_step_is_told_once_whether_it_is_logged_or_took_long(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tuneyard.train.callback.QUIET_SECONDS", 0.0)
+    run = runs.new({"finetuning_type": "lora", "logging_steps": 2})
+    train(run)
+    told = events(run, "progress")
+    assert [event["step"] for event in told] == [0, 1, 2, 3, 4]
+    assert ["loss" in event for event in told] == [False, False, True, False, True]

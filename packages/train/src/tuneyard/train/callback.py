@@ -46,7 +46,7 @@ class RunCallback(TrainerCallback):
         self._tell_saved()
         if self._stop.agreed():
             control.should_save = control.should_training_stop = True
-        elif time.perf_counter() - self._told > QUIET_SECONDS:
+        elif not control.should_log and time.perf_counter() - self._told > QUIET_SECONDS:
             self._progress(state, {})
         _log_when_saving(control)
 
