@@ -120,7 +120,9 @@ def test_the_example_goes_from_start_to_report_and_kills_change_nothing(yard: Ya
 def test_the_example_goes_from_start_to_report_on_slurm(yard: Yard, cluster: Cluster) -> None:
     file = smaller(yard.workspace / "queued", "queued")
     content = yaml.safe_load(file.read_text())
-    content["controls"]["logging_steps"] = 8  # so that the runs are not those of a study on this machine
+    # so that neither its runs nor its baselines are those of a study on this machine, which would not be run again
+    content["controls"]["logging_steps"] = 8
+    content["evaluation"]["limit"] = 10
     content["slurm"] = {"time": "0:30:00", "array_limit": 2}
     file.write_text(yaml.safe_dump(content, sort_keys=False))
     done = yard("study", "run", file, "--on", "slurm", "--slurm", "comment=from start to report")
