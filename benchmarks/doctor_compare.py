@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import HEADER, Comparison, compare, pairs_from_command_line
+from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
 
 from tuneyard.control.workspace import Workspace
 from tuneyard.doctor.compatibility.stacks import environment_stack
@@ -27,8 +27,6 @@ BOUNDS = {"train": 1.0, "default": 1.5}
 
 `default` holds tools alone and is by far the smallest.
 """
-
-YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
 ACCEPTING = [
     sys.executable,

@@ -10,10 +10,9 @@ Needs the environments `train` and `eval`.
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 
-from measure import HEADER, Comparison, compare, pairs_from_command_line
+from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
 
 from tuneyard.control.environments import worker_environment, worker_python
 from tuneyard.control.workspace import Workspace, find_workspace
@@ -28,8 +27,6 @@ ENGINES = {
     "eval": "import lm_eval.models.huggingface",
 }
 """Environment -> the import of its engine; LLaMA-Factory needs torchaudio, or what stands in for it."""
-
-YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
 
 def measure(pairs: int = 5) -> list[Comparison]:

@@ -12,19 +12,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import HEADER, Comparison, compare
+from measure import HEADER, YARD, Comparison, compare
 
 BOUND = 0.8
 """Ours may take this part of the rival's time."""
 
 BATCH = 8
-
-YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,9 @@ class Comparison:
 HEADER = "| what | tuneyard | rival | ratio | bound | pairs |\n| --- | --- | --- | --- | --- | --- |"
 """Head of the table that `Comparison.row` continues."""
 
+YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]
+"""What the program `yard` does."""
+
 Side = Sequence[str | Path] | Callable[[], None]
 """A command, or a function of this process."""
 

@@ -14,7 +14,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from measure import HEADER, Comparison, compare, pairs_from_command_line
+from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
 
 from tuneyard.core.results import Artifact, Metric, Result
 from tuneyard.core.run_folder import RunFolder
@@ -26,7 +26,6 @@ BOUNDS = {"yard runs": 1.5, "yard runs --state failed": 1.5, "yard show": 1.2}
 """What is measured -> the most that it may cost, as a multiple of the rival."""
 
 RIVAL = [sys.executable, "-c", "import pydantic, yaml"]
-YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
 
 def measure(pairs: int = 5, runs: int = RUNS) -> list[Comparison]:

@@ -17,8 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from measure import HEADER, Comparison, compare, pairs_from_command_line
-from train_overhead import ROOT, YARD, Bench
+from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
+from train_overhead import ROOT, Bench
 
 from tuneyard.control.devices import SLOTS_VARIABLE
 from tuneyard.control.environments import environment_prefix

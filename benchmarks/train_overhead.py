@@ -11,13 +11,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from measure import HEADER, Comparison, compare, pairs_from_command_line
+from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
 
 from tuneyard.control.environments import environment_prefix
 from tuneyard.control.leases import LEASES_VARIABLE
@@ -44,8 +43,6 @@ SPEC = {
         "logging_steps": 1,
     },
 }
-
-YARD = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import yaml
+from measure import YARD
 
 from tuneyard.control.environments import environment_prefix
 from tuneyard.control.leases import LEASES_VARIABLE
@@ -20,8 +20,6 @@ from tuneyard.control.workspace import find_workspace
 from tuneyard.core.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[1]
-
-PROGRAM = [sys.executable, "-c", "from tuneyard.control.cli import main; main()"]  # what the program `yard` does
 
 
 class Yard:
@@ -49,7 +47,7 @@ class Yard:
         Raises:
             RuntimeError: it failed.
         """
-        command = [*PROGRAM, *words]
+        command = [*YARD, *words]
         env = {**self.variables, **variables}
         done = subprocess.run(command, env=env, cwd=self.folder, capture_output=True, text=True, check=False)
         if done.returncode:
