@@ -10,7 +10,6 @@ that the ratio of tokens/s is that of the seconds.
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
@@ -19,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from measure import HEADER, Comparison, compare
+from measure import HEADER, Comparison, compare, generation_options
 
 BOUND = 1 / 0.97
 """Ours may take this part of the rival's time: 0.97 of its tokens/s. Asserted on a GPU, reported on a CPU."""
@@ -138,12 +137,7 @@ def measure(model: str = "tiny", pairs: int = 5, prompts: int = 256, tokens: int
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=256)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--model", choices=("tiny", "100m"), default="tiny")
-    options = parser.parse_args()
+    options = generation_options((__doc__ or "").partition("\n")[0], prompts=256)
     comparison = measure(options.model, options.pairs, options.prompts, options.tokens)
     print(HEADER)
     print(comparison.row(round(BOUND, 2)))

@@ -99,3 +99,18 @@ def pairs_from_command_line(description: str) -> int:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", type=int, default=5, help="counted runs of each side (default 5)")
     return parser.parse_args().pairs
+
+
+def generation_options(description: str, prompts: int) -> argparse.Namespace:
+    """`--pairs`, `--prompts`, `--tokens` and `--model` of a benchmark that generates.
+
+    Args:
+        description: of the command line.
+        prompts: how many a round answers by default.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--pairs", type=int, default=5, help="counted rounds of each side (default 5)")
+    parser.add_argument("--prompts", type=int, default=prompts, help=f"of each round (default {prompts})")
+    parser.add_argument("--tokens", type=int, default=64, help="of each answer (default 64)")
+    parser.add_argument("--model", choices=("tiny", "100m"), default="tiny")
+    return parser.parse_args()

@@ -10,7 +10,6 @@ out. Prints a row of the table in docs/benchmarks.md. Needs the environments `ev
 
 from __future__ import annotations
 
-import argparse
 import json
 import subprocess
 import sys
@@ -18,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from measure import HEADER, Comparison
+from measure import HEADER, Comparison, generation_options
 from yard import Yard
 
 BOUND = 1 / 0.95
@@ -128,12 +127,7 @@ def write_model(yard: Yard, name: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--prompts", type=int, default=512)
-    parser.add_argument("--tokens", type=int, default=64)
-    parser.add_argument("--model", choices=("tiny", "100m"), default="tiny")
-    options = parser.parse_args()
+    options = generation_options((__doc__ or "").partition("\n")[0], prompts=512)
     comparison = measure(options.model, options.pairs, options.prompts, options.tokens)
     print(HEADER)
     print(comparison.row(round(BOUND, 2)))
