@@ -13,9 +13,9 @@ from typing import Any
 import yaml
 from measure import YARD
 
+from tuneyard.control.endpoints import wait_until_ready
 from tuneyard.control.environments import environment_prefix
 from tuneyard.control.leases import LEASES_VARIABLE
-from tuneyard.control.serving import wait_until_ready
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.run_folder import RunFolder
 

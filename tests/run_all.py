@@ -1,6 +1,7 @@
 """Everything that has to pass before a change is good, and how long each part took: `./pixiw run test`.
 
-    ./pixiw run test                     all parts, in the order below
+    ./pixiw run test                     all parts; two at once, as most of their time is waiting for processes to start
+    ./pixiw run test --at-once 1         one after the other
     ./pixiw run check                    (--fast) the parts that need no engine: lint, types and the fast tests
     ./pixiw run test --only train        one part, or several: --only lint --only types
 
@@ -14,8 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
@@ -35,6 +38,8 @@ class Part:
     commands: tuple[tuple[str, ...], ...]
     is_pytest: bool = False
     is_fast: bool = False
+    is_alone: bool = False
+    """Nothing runs beside it: what comes after needs it, or it compares times."""
 
 
 class Outcome(NamedTuple):
@@ -49,16 +54,18 @@ def parts() -> list[Part]:
     light = [str(path.relative_to(ROOT)) for path in sorted((ROOT / "packages").iterdir()) if path.name not in WORKERS]
     install = (PIXIW, "install", *(word for name in ENVIRONMENTS for word in ("-e", name)))
     lint = (python, "-m", "ruff", "check"), (python, "-m", "ruff", "format", "--check")
-    here = (python, "-m", "pytest", "tests", *light, f"--ignore={ENGINE_READS['train']}")
+    pytest = (python, "-m", "pytest", f"--ignore={ENGINE_READS['train']}", "-m")
     return [
-        Part("environments", (install,)),
+        Part("environments", (install,), is_alone=True),
         Part("lint", lint, is_fast=True),
         Part("types", ((python, "-m", "pyright", "tests", "benchmarks", "agents", *light),), is_fast=True),
         Part("worker-types", tuple(worker_types(name) for name in WORKERS)),
-        Part("fast", ((*here, "-m", "not slow"),), is_pytest=True, is_fast=True),
-        Part("agents", ((python, "-m", "pytest", "agents"),), is_pytest=True),
+        Part("fast", ((*pytest, "not slow and not alone", "tests", *light),), is_pytest=True, is_fast=True),
+        Part("end-to-end", ((*pytest, "slow and not alone", "tests"),), is_pytest=True),
+        Part("agents", ((*pytest, "not alone", "agents"),), is_pytest=True),
+        Part("studies", ((*pytest, "slow and not alone", *light),), is_pytest=True),
         *(Part(name, (worker_tests(name),), is_pytest=True) for name in WORKERS),
-        Part("end-to-end", ((*here, "-m", "slow"),), is_pytest=True),
+        Part("benchmarks", ((*pytest, "alone", "tests", *light, "agents"),), is_pytest=True, is_alone=True),
     ]
 
 
@@ -77,24 +84,60 @@ def worker_types(name: str) -> tuple[str, ...]:
     return (PIXIW, "run", "-e", name, sys.executable, "-m", "pyright", f"packages/{name}")
 
 
-def run(part: Part, strict: bool) -> Outcome:
+def run_parts(parts: Iterable[Part], strict: bool, at_once: int) -> dict[str, Outcome]:
+    outcomes: dict[str, Outcome] = {}
+    for is_alone, group in groupby(parts, lambda part: part.is_alone):
+        together = list(group)
+        lanes = 1 if is_alone else min(at_once, len(together))
+        with ThreadPoolExecutor(lanes) as pool:
+            try:
+                outcomes |= zip(
+                    [part.name for part in together],
+                    pool.map(lambda part: run(part, strict, lanes > 1), together),
+                    strict=True,
+                )
+            except KeyboardInterrupt:
+                pool.shutdown(cancel_futures=True)  # those under way got it too
+                raise
+        if is_alone and any(outcomes[part.name].failed for part in together):
+            break  # everything after it would fail for the same reason
+    return outcomes
+
+
+def run(part: Part, strict: bool, beside_others: bool = False) -> Outcome:
     print(f"\n== {part.name}", flush=True)
     started = time.monotonic()
-    outcome = run_pytest(part, strict) if part.is_pytest else run_commands(part)
-    return outcome._replace(seconds=time.monotonic() - started)
+    outcome = run_pytest(part, strict, beside_others) if part.is_pytest else run_commands(part, beside_others)
+    outcome = outcome._replace(seconds=time.monotonic() - started)
+    if beside_others:
+        print(f"\n== {part.name}: {'failed' if outcome.failed else 'done'}\n", flush=True)
+    return outcome
 
 
-def run_commands(part: Part) -> Outcome:
-    codes = [subprocess.run(command, cwd=ROOT, check=False).returncode for command in part.commands]
+def call(command: Sequence[str], label: str) -> int:
+    """The exit code of a command; with a label, its lines are told from those of the commands beside it."""
+    if not label:
+        return subprocess.run(command, cwd=ROOT, check=False).returncode
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            print(f"{label:<12} {line}", end="", flush=True)
+    return process.returncode
+
+
+def run_commands(part: Part, beside_others: bool) -> Outcome:
+    codes = [call(command, part.name if beside_others else "") for command in part.commands]
     failed = sum(code != 0 for code in codes)
     return Outcome(len(codes) - failed, failed, 0)
 
 
-def run_pytest(part: Part, strict: bool) -> Outcome:
+def run_pytest(part: Part, strict: bool, beside_others: bool) -> Outcome:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         (command,) = part.commands
-        code = subprocess.run([*command, f"--junitxml={report}"], cwd=ROOT, check=False).returncode
+        code = call([*command, f"--junitxml={report}"], part.name if beside_others else "")
         return count(report, code, strict)
 
 
@@ -128,27 +171,28 @@ def table(outcomes: dict[str, Outcome]) -> str:
     return "\n".join(rows)
 
 
-def chosen(arguments: Sequence[str]) -> list[Part]:
+def chosen(arguments: Sequence[str]) -> tuple[list[Part], int]:
+    """The parts to run, and how many of them at once."""
     every = parts()
     parser = argparse.ArgumentParser(description="Runs everything that has to pass.")
     choice = parser.add_mutually_exclusive_group()
     choice.add_argument("--fast", action="store_true", help="lint, types and the fast tests")
     choice.add_argument("--only", action="append", metavar="PART", choices=[part.name for part in every])
+    parser.add_argument("--at-once", type=int, default=2, metavar="N", help="how many parts at once (default: 2)")
     options = parser.parse_args(arguments)
+    if options.at_once < 1:
+        parser.error("--at-once takes a number from 1")
     if options.only:
-        return [part for part in every if part.name in options.only]
-    return [part for part in every if part.is_fast or not options.fast]
+        return [part for part in every if part.name in options.only], options.at_once
+    return [part for part in every if part.is_fast or not options.fast], options.at_once
 
 
 def main(arguments: Sequence[str]) -> int:
     strict = os.environ.get("CI", "").lower() not in ("", "0", "false")
     # A shell starts what it puts in the background with Ctrl-C ignored, which tests of Ctrl-C would inherit.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    outcomes: dict[str, Outcome] = {}
-    for part in chosen(arguments):
-        outcomes[part.name] = run(part, strict)
-        if part.name == "environments" and outcomes[part.name].failed:
-            break  # everything after it would fail for the same reason
+    asked, at_once = chosen(arguments)
+    outcomes = run_parts(asked, strict, at_once)
     passed, failed, skipped = (sum(each[place] for each in outcomes.values()) for place in range(3))
     print(f"\n{table(outcomes)}\n\n{passed} passed, {failed} failed, {skipped} skipped")
     return 1 if failed else 0

@@ -22,7 +22,7 @@ from measure import Comparison
 from tuneyard.control.environments import environment_prefix
 from tuneyard.control.workspace import find_workspace
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 ROOT = Path(__file__).parents[1]
 

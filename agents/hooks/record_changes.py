@@ -12,8 +12,8 @@ from __future__ import annotations
 import json
 import sys
 
-from tuneyard.control.notes import record_change
-from tuneyard.control.unrecorded import draft, unrecorded
+from tuneyard.control.agents_md.notes import record_change
+from tuneyard.control.agents_md.unrecorded import draft, unrecorded
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.errors import TuneyardError
 

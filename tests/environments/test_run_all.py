@@ -89,12 +89,44 @@ def test_a_failure_ends_with_exit_code_one_and_the_plain_line(
     assert driver.main(["--only", "b"]) == 1
 
 
+def test_parts_run_beside_one_another_and_their_lines_tell_whose_they_are(
+    driver: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    def meets(mine: str, other: str) -> tuple[str, ...]:
+        code = f"""import pathlib, time
+pathlib.Path({str(tmp_path / mine)!r}).touch()
+while not pathlib.Path({str(tmp_path / other)!r}).exists(): time.sleep(0.01)
+print("I am {mine}")"""
+        return sys.executable, "-c", code
+
+    parts = [driver.Part("one", (meets("one", "two"),)), driver.Part("two", (meets("two", "one"),))]
+    monkeypatch.setattr(driver, "parts", lambda: parts)
+    assert driver.main([]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert "one          I am one" in printed
+    assert "two          I am two" in printed
+    assert [line.split()[0] for line in printed[-5:-2]] == ["part", "one", "two"]
+
+
+def test_nothing_runs_beside_a_part_that_is_alone(driver: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    code = f"""import time
+for word in ("begins", "ends"):
+    open({str(log)!r}, "a").write(word + chr(10)); time.sleep(0.2)"""
+    command = (sys.executable, "-c", code)
+    parts = [driver.Part(name, (command,), is_alone=True) for name in ("first", "second")]
+    monkeypatch.setattr(driver, "parts", lambda: parts)
+    assert driver.main([]) == 0
+    assert log.read_text().split() == ["begins", "ends"] * 2
+
+
 def test_nothing_runs_after_environments_that_could_not_be_built(
     driver: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     bad = (sys.executable, "-c", "raise SystemExit(3)")
     after = (sys.executable, "-c", f"open({str(tmp_path / 'ran')!r}, 'w')")
-    monkeypatch.setattr(driver, "parts", lambda: [driver.Part("environments", (bad,)), driver.Part("fast", (after,))])
+    parts = [driver.Part("environments", (bad,), is_alone=True), driver.Part("fast", (after,))]
+    monkeypatch.setattr(driver, "parts", lambda: parts)
     assert driver.main([]) == 1
     assert not (tmp_path / "ran").exists()
 

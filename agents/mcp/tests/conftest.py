@@ -92,8 +92,8 @@ def client(request: pytest.FixtureRequest, connect: Callable[..., Client]) -> Cl
 @pytest.fixture
 def ended(desk: Workspace) -> Callable[..., RunFolder]:
     """Make a run that has ended, as control leaves it, without a server."""
-    from tuneyard.control.overrides import from_fields
-    from tuneyard.control.request import Request
+    from tuneyard.control.resolving.overrides import from_fields
+    from tuneyard.control.resolving.request import Request
     from tuneyard.control.starting import start_once
 
     def make(kind: str = "train", **fields: Any) -> RunFolder:

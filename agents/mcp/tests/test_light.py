@@ -39,4 +39,4 @@ def test_starting_imports_no_tool_and_none_of_their_needs() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())
     assert not {name for name in loaded if name.startswith("tuneyard.mcp.tools.")}
-    assert not loaded & {"tuneyard.control.resolve", "tuneyard.doctor.examination", "pyarrow", *HEAVY}
+    assert not loaded & {"tuneyard.control.resolving.resolve", "tuneyard.doctor.examination", "pyarrow", *HEAVY}

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from tuneyard.control.batch import ACCUMULATION, LARGEST_PER_DEVICE, PER_DEVICE, split_batch
+from tuneyard.control.resolving.batch import ACCUMULATION, LARGEST_PER_DEVICE, PER_DEVICE, split_batch
 from tuneyard.core.errors import RequestError
 
 sizes = st.integers(1, 4096)

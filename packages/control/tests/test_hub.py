@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from tuneyard.control.hub import PROBE_SECONDS, Hub, hub_of
-from tuneyard.control.models import resolve_adapter
-from tuneyard.control.resolve import resolve
+from tuneyard.control.resolving.hub import PROBE_SECONDS, Hub, hub_of
+from tuneyard.control.resolving.models import resolve_adapter
+from tuneyard.control.resolving.resolve import resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.references import ModelRef

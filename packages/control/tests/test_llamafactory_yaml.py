@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from tuneyard.control.llamafactory_yaml import NOTE
-from tuneyard.control.overrides import parse_words
-from tuneyard.control.request import read_request
-from tuneyard.control.resolve import Resolved
+from tuneyard.control.resolving.llamafactory_yaml import NOTE
+from tuneyard.control.resolving.overrides import parse_words
+from tuneyard.control.resolving.request import read_request
+from tuneyard.control.resolving.resolve import Resolved
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.specs import TrainSpec

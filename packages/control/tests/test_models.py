@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tuneyard.control.hub import Hub
-from tuneyard.control.models import newest_model, resolve_adapter, resolve_model
-from tuneyard.control.resolve import resolve
+from tuneyard.control.resolving.hub import Hub
+from tuneyard.control.resolving.models import newest_model, resolve_adapter, resolve_model
+from tuneyard.control.resolving.resolve import resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.references import ModelRef

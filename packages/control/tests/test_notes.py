@@ -17,15 +17,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tuneyard.control import notes
-from tuneyard.control.notes import Notes, read_notes, record_change, set_tasks
+from tuneyard.control.agents_md import notes
+from tuneyard.control.agents_md.notes import Notes, read_notes, record_change, set_tasks
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from tuneyard.control.notes import record_change
+from tuneyard.control.agents_md.notes import record_change
 from tuneyard.control.workspace import Workspace
 name, seconds = sys.argv[2], float(sys.argv[3])
 end, number = time.monotonic() + seconds, 0

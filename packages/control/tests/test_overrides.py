@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneyard.control.anchors import anchored, standing_folder
-from tuneyard.control.overrides import Override, apply, from_fields, parse_override, parse_words
+from tuneyard.control.resolving.anchors import anchored, standing_folder
+from tuneyard.control.resolving.overrides import Override, apply, from_fields, parse_override, parse_words
 from tuneyard.core.errors import RequestError
 
 ODD_NAMES = [

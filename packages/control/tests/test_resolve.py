@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from tuneyard.control.overrides import parse_words
-from tuneyard.control.request import read_request
-from tuneyard.control.resolve import Resolved, resolve
+from tuneyard.control.resolving.overrides import parse_words
+from tuneyard.control.resolving.request import read_request
+from tuneyard.control.resolving.resolve import Resolved, resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.specs import EvalSpec, TrainSpec

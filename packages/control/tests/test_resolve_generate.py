@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from tuneyard.control.defaults import default_request
-from tuneyard.control.overrides import parse_words
-from tuneyard.control.request import Request
-from tuneyard.control.resolve import resolve
+from tuneyard.control.resolving.defaults import default_request
+from tuneyard.control.resolving.overrides import parse_words
+from tuneyard.control.resolving.request import Request
+from tuneyard.control.resolving.resolve import resolve
 from tuneyard.control.starting import check_paths
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tuneyard.control.sections import as_item, as_text, insert_items, items, remove_items, set_items
+from tuneyard.control.agents_md.sections import as_item, as_text, insert_items, items, remove_items, set_items
 
 TITLE = "Recent changes"
 

@@ -12,17 +12,10 @@ from typing import Any
 
 import pytest
 
-from tuneyard.control.hub import Hub
-from tuneyard.control.served import Served, check_rank, known, running
-from tuneyard.control.serving import (
-    KEY_VARIABLE,
-    check_address,
-    find_endpoint,
-    is_loopback,
-    rank_of,
-    served_url,
-    serving_devices,
-)
+from tuneyard.control.endpoints import KEY_VARIABLE, check_address, find_endpoint, is_loopback, served_url
+from tuneyard.control.resolving.hub import Hub
+from tuneyard.control.resolving.vllm import rank_of, serving_devices
+from tuneyard.control.servers import Served, check_rank, known, running
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, RunError
 from tuneyard.core.files import append_line, write_json

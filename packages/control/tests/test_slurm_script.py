@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tuneyard.control.scheduled import Later, scheduled
-from tuneyard.control.slurm_script import array_script, gpus_of, job_script, needs, options, seconds_of
+from tuneyard.control.resolving.scheduled import Later, scheduled
+from tuneyard.control.slurm.script import array_script, gpus_of, job_script, needs, options, seconds_of
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.run_folder import RunFolder
@@ -112,7 +112,7 @@ def test_a_name_with_a_line_break_is_refused(tmp_path: Path) -> None:
 
 
 def test_nodes_are_refused_where_there_is_no_scheduler(desk: Workspace) -> None:
-    from tuneyard.control.request import Request
+    from tuneyard.control.resolving.request import Request
 
     spec = {"kind": "train", "model": "builtin:tiny", "dataset": "builtin:arithmetic", "nodes": 2}
     batch = {**spec, "processes": 2, "effective_batch_size": 16, "engine": {"per_device_train_batch_size": 2}}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from tuneyard.control import launch
-from tuneyard.control.overrides import from_fields
-from tuneyard.control.request import Request
+from tuneyard.control.resolving.overrides import from_fields
+from tuneyard.control.resolving.request import Request
 from tuneyard.control.starting import check_paths, library_arguments, start_once
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tuneyard.control.notes import LONGEST, record_change, set_tasks
-from tuneyard.control.unrecorded import FileChange, draft, unrecorded
+from tuneyard.control.agents_md.notes import LONGEST, record_change, set_tasks
+from tuneyard.control.agents_md.unrecorded import FileChange, draft, unrecorded
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import SetupError
 

@@ -21,7 +21,7 @@ os.environ.pop("TUNEYARD_API_KEY", None)
 
 from desk import Desk
 
-from tuneyard.control.served import Served
+from tuneyard.control.servers import Served
 from tuneyard.data.tiny import write_tiny
 
 

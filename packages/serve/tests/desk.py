@@ -17,7 +17,7 @@ import yaml
 
 from tuneyard.control.environments import environment_prefix
 from tuneyard.control.leases import LEASES_VARIABLE
-from tuneyard.control.served import Served
+from tuneyard.control.servers import Served
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.files import read_json_lines
 from tuneyard.core.processes import processes_of

@@ -14,7 +14,7 @@ import yaml
 from desk import ROOT, Desk
 
 from tuneyard.control.environments import environment_prefix
-from tuneyard.control.served import Served
+from tuneyard.control.servers import Served
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.run_folder import find_run
 

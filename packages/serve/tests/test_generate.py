@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from desk import Desk, until
 
-from tuneyard.control.served import Served
+from tuneyard.control.servers import Served
 from tuneyard.core.processes import processes_of
 from tuneyard.core.run_folder import RunFolder, find_run
 

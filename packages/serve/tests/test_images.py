@@ -13,7 +13,7 @@ import pytest
 from desk import Desk, until
 from vision import IMAGE_TOKENS, write_vision
 
-from tuneyard.control.served import Served
+from tuneyard.control.servers import Served
 from tuneyard.core.run_folder import find_run
 
 pytestmark = pytest.mark.slow

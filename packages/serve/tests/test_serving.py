@@ -14,7 +14,7 @@ import pytest
 from desk import Desk, told
 
 from tuneyard.control.run import Run
-from tuneyard.control.served import Served
+from tuneyard.control.servers import Served
 from tuneyard.core.files import read_json
 from tuneyard.core.fingerprint import Fingerprint, first_difference
 from tuneyard.core.run_folder import RunFolder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tuneyard.control.engine_keys import OWNED
+from tuneyard.control.resolving.engine_keys import OWNED
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.fingerprint import TEXT
 from tuneyard.core.references import ModelRef

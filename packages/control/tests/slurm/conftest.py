@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tuneyard.control import launch
-from tuneyard.control.request import Request, create
-from tuneyard.control.scheduled import Later, scheduled
-from tuneyard.control.slurm_script import gpus_of, options
+from tuneyard.control.resolving.request import Request, create
+from tuneyard.control.resolving.scheduled import Later, scheduled
+from tuneyard.control.slurm.script import gpus_of, options
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.run_folder import RunFolder, RunStatus
 from tuneyard.core.slurm_jobs import forget, read_job

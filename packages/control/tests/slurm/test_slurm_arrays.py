@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tuneyard.control import launch
-from tuneyard.control.slurm import submit_runs
+from tuneyard.control.slurm.submit import submit_runs
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.slurm_jobs import forget, new_job

@@ -10,7 +10,7 @@ import pytest
 from tuneyard.core.errors import TuneyardError
 from tuneyard.doctor.compatibility.uv import find_solver
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 
 @pytest.fixture

@@ -22,10 +22,10 @@ from typing import Any
 
 from mcp_types import Resource, ResourceTemplate, TextResourceContents
 
+from tuneyard.control.agents_md.notes import NOTES, notes_file
 from tuneyard.control.log_views import tail
-from tuneyard.control.notes import NOTES, notes_file
 from tuneyard.control.paths import inside
-from tuneyard.control.served import known, running
+from tuneyard.control.servers import known, running
 from tuneyard.control.summary import describe
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, unknown

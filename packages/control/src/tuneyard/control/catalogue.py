@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.control.environments import engine_schema, environment_prefix
-from tuneyard.control.hub import Hub, hub_of
 from tuneyard.control.index import newest_first
-from tuneyard.control.models import stage_of
+from tuneyard.control.resolving.hub import Hub, hub_of
+from tuneyard.control.resolving.models import stage_of
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.documents import read_yaml
 from tuneyard.core.errors import RequestError, SetupError, unknown

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-from tuneyard.control.scheduled import later
+from tuneyard.control.resolving.scheduled import later
 from tuneyard.core.errors import RequestError, SetupError
 
 VISIBLE_VARIABLE = "CUDA_VISIBLE_DEVICES"

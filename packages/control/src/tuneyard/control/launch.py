@@ -78,7 +78,7 @@ def cancel(workspace: Workspace, run: RunFolder, who: str) -> None:
     first = attempt.ask_cancel(who)
     unstarted = end_unstarted(run, attempt, f"cancelled by {who} before it began", "cancelled")
     if attempt.job.exists():
-        from tuneyard.control.slurm import cancel_job
+        from tuneyard.control.slurm.submit import cancel_job
 
         cancel_job(attempt, politely=first and not unstarted)
 
@@ -189,7 +189,7 @@ def _submit(
     options: Mapping[str, Any],
     variables: Mapping[str, str] | None,
 ) -> None:
-    from tuneyard.control.slurm import submit
+    from tuneyard.control.slurm.submit import submit
 
     try:
         submit(workspace, run, attempt, options, variables)
@@ -203,8 +203,8 @@ def _slurm_options(workspace: Workspace, run: RunFolder) -> dict[str, Any] | Non
     latest = run.latest()
     if latest is None or not latest.job.exists():
         return None
-    from tuneyard.control.slurm import require
-    from tuneyard.control.slurm_script import options
+    from tuneyard.control.slurm.script import options
+    from tuneyard.control.slurm.submit import require
 
     require()
     return options(workspace)

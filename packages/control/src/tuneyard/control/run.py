@@ -78,7 +78,7 @@ class Run:
         Raises:
             RequestError: the run does not serve, or has ended: `result` tells how.
         """
-        from tuneyard.control.serving import wait_until_ready
+        from tuneyard.control.endpoints import wait_until_ready
 
         return wait_until_ready(self.folder)
 
@@ -126,8 +126,8 @@ def user_name() -> str:
 
 def resume_variables(workspace: Workspace, run: RunFolder) -> dict[str, str]:
     """Variables for the next attempt of a run: whether the hub answers may have changed since the first."""
-    from tuneyard.control.hub import hub_of
-    from tuneyard.control.resolve import worker_variables
+    from tuneyard.control.resolving.hub import hub_of
+    from tuneyard.control.resolving.resolve import worker_variables
     from tuneyard.core.specs import parse_spec
 
     return worker_variables(parse_spec(run.read_spec(), str(run.spec)), hub_of(workspace))
@@ -182,8 +182,8 @@ def generate(spec: str | Path | Mapping[str, Any] | None = None, **fields: Any) 
 
 
 def _start(kind: str, spec: str | Path | Mapping[str, Any] | None, fields: dict[str, Any]) -> Run:
-    from tuneyard.control.overrides import from_fields
-    from tuneyard.control.request import create
+    from tuneyard.control.resolving.overrides import from_fields
+    from tuneyard.control.resolving.request import create
 
     workspace = find_workspace()
     request = _request(workspace, kind, spec, from_fields(fields, Path.cwd()))
@@ -194,8 +194,8 @@ def _start(kind: str, spec: str | Path | Mapping[str, Any] | None, fields: dict[
 
 
 def _request(workspace: Workspace, kind: str, spec: Any, overrides: list[Any]):
-    from tuneyard.control.defaults import default_request
-    from tuneyard.control.request import Request, read_request
+    from tuneyard.control.resolving.defaults import default_request
+    from tuneyard.control.resolving.request import Request, read_request
 
     if spec is None:
         return default_request(workspace, kind, None, overrides)

@@ -63,10 +63,13 @@ class RunList:
         if after is not None and not is_run_id(after):
             raise RequestError(f"{after!r} is no run id", way_out="take `after` from the page before")
         with self._lock:
-            ids = [n for n in self._names() if (not kind or n.startswith(f"{kind}-")) and text in n]
+            ids = self._names()
+            if kind or text:
+                beginning = f"{kind}-" if kind else ""
+                ids = [name for name in ids if name.startswith(beginning) and text in name]
             index = self._index = self._index or Index(self.folder)
             if wanted := frozenset(states):
-                ids = [name for name in ids if index.state(name) in wanted]
+                ids = index.in_states(ids, wanted)
             found = list(islice(self._behind(ids, after), limit + 1))
             rows = index.rows(found[:limit])
             index.save()

@@ -11,14 +11,14 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tuneyard.control import launch
-from tuneyard.control.anchors import Keys, role
+from tuneyard.control.endpoints import is_loopback
 from tuneyard.control.environments import ask_worker
 from tuneyard.control.index import listing
 from tuneyard.control.paths import inside
-from tuneyard.control.request import Request, create
-from tuneyard.control.resolve import Resolved, to_mapping
-from tuneyard.control.scheduled import where_it_runs
-from tuneyard.control.serving import is_loopback
+from tuneyard.control.resolving.anchors import Keys, role
+from tuneyard.control.resolving.request import Request, create
+from tuneyard.control.resolving.resolve import Resolved, to_mapping
+from tuneyard.control.resolving.scheduled import where_it_runs
 from tuneyard.control.turns import turn
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
@@ -100,7 +100,7 @@ def library_arguments(workspace: Workspace, resolved: Resolved) -> dict[str, Any
 
 def job_text(workspace: Workspace, resolved: Resolved, slurm: Mapping[str, Any]) -> str:
     """What sbatch would be given for a resolved spec; nothing is submitted or left."""
-    from tuneyard.control.slurm_script import job_script, needs
+    from tuneyard.control.slurm.script import job_script, needs
 
     spec = resolved.spec.model_dump(mode="json")
     run = RunFolder(workspace.runs / f"{spec['kind']}-{spec['name']}-(date)")

@@ -36,7 +36,7 @@ from tuneyard.core.processes import ATTEMPT_VARIABLE, PIPE_VARIABLE, RUN_ID_VARI
 from tuneyard.core.run_folder import HEARTBEAT_SECONDS, Attempt, RunFolder
 
 if TYPE_CHECKING:
-    from tuneyard.control.slurm_node import Allocation
+    from tuneyard.control.slurm.node import Allocation
     from tuneyard.core.results import Failure
 
 CANCEL_GRACE = 60.0
@@ -152,7 +152,7 @@ class Supervisor:
     def _read_spec(self) -> dict[str, Any]:
         if self.allocation is None:
             return self.run.read_spec()
-        from tuneyard.control.slurm_node import complete_spec
+        from tuneyard.control.slurm.node import complete_spec
 
         return complete_spec(self.run)
 
@@ -249,7 +249,7 @@ class Supervisor:
         """What SLURM leaves of the worker's time to end, where SLURM ends the job."""
         if self.allocation is None or not self._term_signals:
             return grace
-        from tuneyard.control.slurm_node import KILL_SECONDS
+        from tuneyard.control.slurm.node import KILL_SECONDS
 
         return min(grace, KILL_SECONDS)
 

@@ -66,7 +66,7 @@ def _seconds(text: str) -> float:
 
 
 def _health(options: argparse.Namespace) -> int:
-    from tuneyard.control.anchors import standing_folder
+    from tuneyard.control.resolving.anchors import standing_folder
     from tuneyard.control.workspace import find_workspace
     from tuneyard.doctor.examination import Asked, examine
 

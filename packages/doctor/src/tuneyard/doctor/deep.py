@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tuneyard.control import launch
-from tuneyard.control.request import Request, create
+from tuneyard.control.resolving.request import Request, create
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import TuneyardError
 from tuneyard.core.run_folder import RunFolder

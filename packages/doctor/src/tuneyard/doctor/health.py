@@ -13,7 +13,7 @@ from typing import Any
 
 from tuneyard.control import devices
 from tuneyard.control.environments import environment_prefix, worker_environment, worker_python
-from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
+from tuneyard.control.resolving.hub import OFFLINE_VARIABLE, Hub, hub_of
 from tuneyard.control.workspace import MANIFEST, Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
 from tuneyard.doctor import across, disks, gpus, hub_access, importing, inventory, machine, torch_build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from tuneyard.control.hub import PROBE_SECONDS, Hub
+from tuneyard.control.resolving.hub import PROBE_SECONDS, Hub
 from tuneyard.doctor.findings import Finding
 
 _SHAPE = re.compile(r"hf_[A-Za-z0-9]{30,}")

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tuneyard.control.environments import ask_worker, worker_environment, worker_python
-from tuneyard.control.hub import OFFLINE_VARIABLE, hub_of
-from tuneyard.control.models import resolve_model
+from tuneyard.control.resolving.hub import OFFLINE_VARIABLE, hub_of
+from tuneyard.control.resolving.models import resolve_model
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RunError, TuneyardError
 from tuneyard.core.files import read_json

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuneyard.control.environments import ask_worker
-from tuneyard.control.hub import hub_of
+from tuneyard.control.resolving.hub import hub_of
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.study.jobs import baselines, evaluation_specs, request_of
 from tuneyard.study.study import SEED, Point, Study

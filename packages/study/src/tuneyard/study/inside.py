@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tuneyard.control.paths import inside
-from tuneyard.control.request import Request
+from tuneyard.control.resolving.request import Request
 from tuneyard.control.starting import check_paths
 from tuneyard.control.workspace import Workspace
 from tuneyard.study.checks import one_at_a_time

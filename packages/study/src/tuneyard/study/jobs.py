@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.anchors import existing
 from tuneyard.control.environments import engine_schema
-from tuneyard.control.hub import hub_of
-from tuneyard.control.models import resolve_model, stage_of
-from tuneyard.control.request import Request
-from tuneyard.control.resolve import Resolved
-from tuneyard.control.tasks import is_inspect
+from tuneyard.control.resolving.anchors import existing
+from tuneyard.control.resolving.hub import hub_of
+from tuneyard.control.resolving.models import resolve_model, stage_of
+from tuneyard.control.resolving.request import Request
+from tuneyard.control.resolving.resolve import Resolved
+from tuneyard.control.resolving.tasks import is_inspect
 from tuneyard.core.kinds import environment_of
 from tuneyard.core.references import ModelRef, kind_of
 from tuneyard.core.specs import TaskRef

@@ -7,9 +7,9 @@ from functools import cached_property
 from typing import Any
 
 from tuneyard.control import launch
-from tuneyard.control.batch import ACCUMULATION, PER_DEVICE
 from tuneyard.control.index import run_ids
-from tuneyard.control.request import create
+from tuneyard.control.resolving.batch import ACCUMULATION, PER_DEVICE
+from tuneyard.control.resolving.request import create
 from tuneyard.control.run import resume_variables
 from tuneyard.control.study_mark import marked, read_mark
 from tuneyard.core.errors import RunError

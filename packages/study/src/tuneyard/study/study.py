@@ -10,11 +10,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.anchors import existing, standing_folder
 from tuneyard.control.environments import engine_schema
-from tuneyard.control.overrides import Override, apply, from_fields
-from tuneyard.control.request import Request, read_request
-from tuneyard.control.resolve import Resolved, to_mapping
+from tuneyard.control.resolving.anchors import existing, standing_folder
+from tuneyard.control.resolving.overrides import Override, apply, from_fields
+from tuneyard.control.resolving.request import Request, read_request
+from tuneyard.control.resolving.resolve import Resolved, to_mapping
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
 from tuneyard.core.specs import TrainSpec

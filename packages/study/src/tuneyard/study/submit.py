@@ -12,9 +12,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any
 
-from tuneyard.control.scheduled import Later, scheduled
-from tuneyard.control.slurm import require, submit_runs
-from tuneyard.control.slurm_script import gpus_of, options
+from tuneyard.control.resolving.scheduled import Later, scheduled
+from tuneyard.control.slurm.script import gpus_of, options
+from tuneyard.control.slurm.submit import require, submit_runs
 from tuneyard.core.errors import RunError
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.slurm_jobs import read_job

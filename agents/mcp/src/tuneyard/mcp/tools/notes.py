@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from tuneyard.control.notes import LONGEST, NOTES, OLDER_NOTES, record_change, set_tasks
-from tuneyard.control.unrecorded import draft, unrecorded
+from tuneyard.control.agents_md.notes import LONGEST, NOTES, OLDER_NOTES, record_change, set_tasks
+from tuneyard.control.agents_md.unrecorded import draft, unrecorded
 from tuneyard.mcp.answers import Answer, Arguments, lines
 from tuneyard.mcp.tool import Call, in_thread
 

@@ -8,12 +8,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from tuneyard.control.catalogue import example_path
 from tuneyard.control.dataset_builds import inline_dataset
-from tuneyard.control.defaults import default_request
-from tuneyard.control.overrides import from_fields
 from tuneyard.control.paths import inside
-from tuneyard.control.request import Request, read_request
-from tuneyard.control.scheduled import where_it_runs
-from tuneyard.control.slurm import options_on
+from tuneyard.control.resolving.defaults import default_request
+from tuneyard.control.resolving.overrides import from_fields
+from tuneyard.control.resolving.request import Request, read_request
+from tuneyard.control.resolving.scheduled import where_it_runs
+from tuneyard.control.slurm.submit import options_on
 from tuneyard.control.starting import Started, check_paths, job_text, library_arguments, start_once
 from tuneyard.control.summary import spec_lines
 from tuneyard.control.workspace import Workspace

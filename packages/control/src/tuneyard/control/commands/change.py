@@ -46,7 +46,7 @@ def _resume(workspace: Workspace, run: RunFolder, options: Namespace) -> int:
     variables = resume_variables(workspace, run)
     slurm = None
     if options.slurm:
-        from tuneyard.control.slurm_script import options as slurm_options
+        from tuneyard.control.slurm.script import options as slurm_options
 
         slurm = slurm_options(workspace, named_values(options.slurm))
     for note in resume_notes(run):

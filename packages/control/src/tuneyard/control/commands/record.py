@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 
+from tuneyard.control.agents_md.notes import CHANGES, KEPT, NOTES, OLDER_NOTES, record_change
+from tuneyard.control.agents_md.unrecorded import draft, unrecorded
 from tuneyard.control.commands.arguments import Arguments
-from tuneyard.control.notes import CHANGES, KEPT, NOTES, OLDER_NOTES, record_change
-from tuneyard.control.unrecorded import draft, unrecorded
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.errors import RequestError
 
@@ -45,7 +45,7 @@ def main(command: str, arguments: list[str]) -> int:
 
 def _record(workspace: Workspace, summary: str, files: list[str], runs: list[str], as_json: bool) -> int:
     if files:
-        from tuneyard.control.anchors import standing_folder  # brings pydantic with it
+        from tuneyard.control.resolving.anchors import standing_folder  # brings pydantic with it
 
         files = [str(standing_folder() / file) for file in files]
     done = record_change(workspace, summary, files=files, run_ids=runs)

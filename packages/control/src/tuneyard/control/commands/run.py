@@ -8,15 +8,15 @@ from argparse import Namespace
 from typing import Any
 
 from tuneyard.control import launch
-from tuneyard.control.anchors import standing_folder
 from tuneyard.control.commands.arguments import Arguments, named_values
 from tuneyard.control.commands.follow import follow, started
-from tuneyard.control.defaults import default_request
-from tuneyard.control.overrides import parse_words
 from tuneyard.control.progress import Signals
-from tuneyard.control.request import Request, create, read_request
-from tuneyard.control.resolve import Resolved
-from tuneyard.control.scheduled import where_it_runs
+from tuneyard.control.resolving.anchors import standing_folder
+from tuneyard.control.resolving.defaults import default_request
+from tuneyard.control.resolving.overrides import parse_words
+from tuneyard.control.resolving.request import Request, create, read_request
+from tuneyard.control.resolving.resolve import Resolved
+from tuneyard.control.resolving.scheduled import where_it_runs
 from tuneyard.control.starting import job_text, library_arguments
 from tuneyard.control.summary import say
 from tuneyard.control.workspace import Workspace, find_workspace
@@ -65,7 +65,7 @@ def _slurm_options(workspace: Workspace, options: Namespace) -> dict[str, Any] |
     """sbatch's options for a run on SLURM; None for one that runs here."""
     if options.on == "local" and not options.slurm:
         return None
-    from tuneyard.control.slurm import options_on
+    from tuneyard.control.slurm.submit import options_on
 
     return options_on(workspace, options.on, named_values(options.slurm), start=not options.dry_run)
 

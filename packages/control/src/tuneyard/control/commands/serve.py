@@ -8,10 +8,10 @@ from argparse import Namespace
 from typing import Any
 
 from tuneyard.control import launch
-from tuneyard.control.anchors import standing_folder
 from tuneyard.control.commands.arguments import Arguments
+from tuneyard.control.resolving.anchors import standing_folder
 from tuneyard.control.run import user_name
-from tuneyard.control.served import Served, running
+from tuneyard.control.servers import Served, running
 from tuneyard.control.workspace import Workspace, find_workspace
 from tuneyard.core.errors import RequestError, RunError
 from tuneyard.core.references import ModelRef, kind_of
@@ -76,7 +76,7 @@ def _stop(workspace: Workspace, options: Namespace) -> tuple[Any, str]:
 
 
 def _add(workspace: Workspace, options: Namespace) -> tuple[Any, str]:
-    from tuneyard.control.hub import hub_of
+    from tuneyard.control.resolving.hub import hub_of
 
     server = Served(_server(workspace, options))
     text = options.adapter

@@ -22,7 +22,7 @@ from typing import Any
 
 from tuneyard.control.endings import end_unstarted
 from tuneyard.control.environments import RUN_VARIABLES
-from tuneyard.control.slurm_script import array_script, job_script, needs, options
+from tuneyard.control.slurm.script import array_script, job_script, needs, options
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import write_atomically

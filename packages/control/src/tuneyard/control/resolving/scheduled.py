@@ -36,7 +36,7 @@ def where_it_runs(slurm: Mapping[str, Any] | None) -> AbstractContextManager[Non
     """Inside, specs are resolved for a job with these options of sbatch's; None: for this machine, as outside."""
     if slurm is None:
         return nullcontext()
-    from tuneyard.control.slurm_script import gpus_of
+    from tuneyard.control.slurm.script import gpus_of
 
     return scheduled(Later(gpus=gpus_of(slurm)))
 

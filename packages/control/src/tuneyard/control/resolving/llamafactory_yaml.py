@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.anchors import anchored, existing
-from tuneyard.control.datasets import INFORMATION, read_information
-from tuneyard.control.overrides import Override
+from tuneyard.control.resolving.anchors import anchored, existing
+from tuneyard.control.resolving.datasets import INFORMATION, read_information
+from tuneyard.control.resolving.overrides import Override
 from tuneyard.core.errors import RequestError, unknown
 
 NOTE = "a LLaMA-Factory YAML: its outputs go to the run folder, not to output_dir"

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.anchors import existing, standing_folder
-from tuneyard.control.code_refs import copy_code
-from tuneyard.control.overrides import Override
-from tuneyard.control.resolve import Resolved, resolve
+from tuneyard.control.resolving.anchors import existing, standing_folder
+from tuneyard.control.resolving.code_refs import copy_code
+from tuneyard.control.resolving.overrides import Override
+from tuneyard.control.resolving.resolve import Resolved, resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.documents import parse_yaml, read_yaml
 from tuneyard.core.errors import RequestError, SetupError

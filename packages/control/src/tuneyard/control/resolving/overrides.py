@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.anchors import Keys, anchored, existing, role
+from tuneyard.control.resolving.anchors import Keys, anchored, existing, role
 from tuneyard.core.documents import parse_yaml
 from tuneyard.core.errors import RequestError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tuneyard.control import devices
-from tuneyard.control.hub import hub_of
-from tuneyard.control.overrides import Override
-from tuneyard.control.request import Request, read_request
+from tuneyard.control.resolving.hub import hub_of
+from tuneyard.control.resolving.overrides import Override
+from tuneyard.control.resolving.request import Request, read_request
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
 

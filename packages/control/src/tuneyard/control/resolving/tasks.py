@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tuneyard.control.datasets import GSM8K, GSM8K_VARIABLE, gsm8k_folder
-from tuneyard.control.hub import Hub
+from tuneyard.control.resolving.datasets import GSM8K, GSM8K_VARIABLE, gsm8k_folder
+from tuneyard.control.resolving.hub import Hub
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.specs import EvalSpec, TaskRef
 

@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import Any, Literal
 
-from tuneyard.control import datasets, devices, models, serving
-from tuneyard.control.code_refs import each_file_once, resolve_code
-from tuneyard.control.engine_keys import check_engine, fit_to_schema, without_our_own
+from tuneyard.control import devices, endpoints
 from tuneyard.control.environments import engine_schema
-from tuneyard.control.hub import Hub
+from tuneyard.control.resolving import datasets, models, vllm
+from tuneyard.control.resolving.code_refs import each_file_once, resolve_code
+from tuneyard.control.resolving.engine_keys import check_engine, fit_to_schema, without_our_own
+from tuneyard.control.resolving.hub import Hub
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.references import ModelRef
@@ -19,7 +20,7 @@ from tuneyard.core.specs import EvalSpec, GenerateSpec, ServeSpec
 
 
 def served(
-    spec: EvalSpec | GenerateSpec, endpoint: serving.Endpoint, runs: Path, hub: Hub
+    spec: EvalSpec | GenerateSpec, endpoint: endpoints.Endpoint, runs: Path, hub: Hub
 ) -> tuple[ModelRef | None, str | None]:
     """The model behind an endpoint, as far as it is known here, and the name under which the server knows it."""
     if spec.model is not None:
@@ -42,7 +43,7 @@ def resolve_serve(spec: ServeSpec, workspace: Workspace, hub: Hub, notes: list[s
     check_engine("serve", engine)
     model = models.given_or_newest(spec.model, workspace.runs, hub, notes)
     adapters, model = _served_adapters(spec.adapters, model, workspace, hub)
-    found, rank = serving.resolve_adapters(adapters, model.model_copy(update={"adapter": None}), workspace.runs, hub)
+    found, rank = vllm.resolve_adapters(adapters, model.model_copy(update={"adapter": None}), workspace.runs, hub)
     name = spec.served_name or model.run or model.reference
     if name in found:
         raise RequestError(f"the model and an adapter are both called {name!r}", where="served_name")
@@ -52,8 +53,8 @@ def resolve_serve(spec: ServeSpec, workspace: Workspace, hub: Hub, notes: list[s
             "model": model,
             "adapters": found,
             "served_name": name,
-            "port": serving.check_address(spec.host, spec.port),
-            "gpus": devices.resolve_gpus(serving.serving_devices(engine, _number(spec.gpus))),
+            "port": endpoints.check_address(spec.host, spec.port),
+            "gpus": devices.resolve_gpus(vllm.serving_devices(engine, _number(spec.gpus))),
             "name": spec.name or slug(model.run or Path(model.reference).name),
             "engine": engine,
         }
@@ -104,11 +105,11 @@ def resolve_generate(spec: GenerateSpec, workspace: Workspace, hub: Hub, notes: 
     model = models.given_or_newest(spec.model, workspace.runs, hub, notes)
     adapters, model = _served_adapters(spec.adapters, model, workspace, hub)
     if backend == "vllm":
-        found, rank = serving.resolve_adapters(adapters, model, workspace.runs, hub)
+        found, rank = vllm.resolve_adapters(adapters, model, workspace.runs, hub)
         engine = _vllm_settings(engine, workspace, rank, len(found))
     else:
         found = {n: models.resolve_adapter(a, model, workspace.runs, hub, f"adapters.{n}") for n, a in adapters.items()}
-    gpus = devices.resolve_gpus(serving.serving_devices(engine, _number(spec.gpus)))
+    gpus = devices.resolve_gpus(vllm.serving_devices(engine, _number(spec.gpus)))
     return spec.model_copy(
         update=update | {"model": model, "adapters": found, "backend": backend, "gpus": gpus, "engine": engine}
     )
@@ -133,6 +134,6 @@ def _asked_of_server(spec: GenerateSpec, engine: dict[str, Any], workspace: Work
         raise RequestError("a server computes, and a backend is named", where="backend", way_out="leave one out")
     if engine:
         raise RequestError("the engine is the server's: it was set up when that started", where="engine")
-    endpoint = serving.find_endpoint(str(spec.endpoint), workspace.runs)
+    endpoint = endpoints.find_endpoint(str(spec.endpoint), workspace.runs)
     model, name = served(spec, endpoint, workspace.runs, hub)
     return {"model": model, "endpoint": endpoint.url, "endpoint_model": name, "gpus": 0, "backend": None}

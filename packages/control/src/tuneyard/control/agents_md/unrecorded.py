@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tuneyard.control.notes import NOTES, OLDER_NOTES, entries, last_recorded, notes_file
+from tuneyard.control.agents_md.notes import NOTES, OLDER_NOTES, entries, last_recorded, notes_file
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import SetupError
 

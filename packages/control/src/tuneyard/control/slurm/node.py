@@ -1,6 +1,6 @@
 """A run's job on the first node that SLURM gave it: which attempt it is, its devices, and why SLURM ends it.
 
-    python -m tuneyard.control.slurm_node FOLDER [COMMAND ...]
+    python -m tuneyard.control.slurm.node FOLDER [COMMAND ...]
 
 The command is run at the end where the run has failed for want of memory: whoever submitted it may try it with less.
 The job's exit code is 0 only where the run succeeded, which is what the jobs that wait for it go by.
@@ -150,8 +150,8 @@ def complete_spec(run: RunFolder) -> dict[str, Any]:
     model = spec.get("model")
     if not (isinstance(model, dict) and model.get("run") and not model.get("path") and not model.get("adapter")):
         return spec
-    from tuneyard.control.hub import hub_of
-    from tuneyard.control.models import resolve_model
+    from tuneyard.control.resolving.hub import hub_of
+    from tuneyard.control.resolving.models import resolve_model
     from tuneyard.control.workspace import find_workspace
     from tuneyard.core.files import write_json
     from tuneyard.core.references import ModelRef

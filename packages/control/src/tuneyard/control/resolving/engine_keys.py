@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.anchors import ENGINE_FILES
+from tuneyard.control.resolving.anchors import ENGINE_FILES
 from tuneyard.core.errors import RequestError, nearest, unknown
 from tuneyard.core.masking import mask_secrets
 

@@ -21,8 +21,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from tuneyard.control.agents_md.sections import as_item, as_text, insert_items, items, remove_items, set_items
 from tuneyard.control.paths import inside
-from tuneyard.control.sections import as_item, as_text, insert_items, items, remove_items, set_items
 from tuneyard.control.turns import turn
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError

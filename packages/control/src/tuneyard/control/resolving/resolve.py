@@ -7,17 +7,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control import datasets, devices, models, serving, tasks
-from tuneyard.control.anchors import anchored, standing_folder
-from tuneyard.control.batch import split_batch
-from tuneyard.control.code_refs import each_file_once, resolve_code
-from tuneyard.control.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_our_own
+from tuneyard.control import devices, endpoints
 from tuneyard.control.environments import engine_schema
-from tuneyard.control.hub import OFFLINE_VARIABLE, Hub, hub_of
-from tuneyard.control.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
-from tuneyard.control.overrides import Override, apply
-from tuneyard.control.resolve_serving import resolve_generate, resolve_serve, served
-from tuneyard.control.scheduled import later
+from tuneyard.control.resolving import datasets, models, tasks
+from tuneyard.control.resolving.anchors import anchored, standing_folder
+from tuneyard.control.resolving.batch import split_batch
+from tuneyard.control.resolving.code_refs import each_file_once, resolve_code
+from tuneyard.control.resolving.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_our_own
+from tuneyard.control.resolving.hub import OFFLINE_VARIABLE, Hub, hub_of
+from tuneyard.control.resolving.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
+from tuneyard.control.resolving.overrides import Override, apply
+from tuneyard.control.resolving.scheduled import later
+from tuneyard.control.resolving.serving import resolve_generate, resolve_serve, served
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
 from tuneyard.core.kinds import ENVIRONMENTS, environment_of
@@ -235,7 +236,7 @@ def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[st
 
 def _through_endpoint(spec: EvalSpec, workspace: Workspace, hub: Hub, engine: dict[str, Any]) -> EvalSpec:
     """An evaluation that asks a server: no device, and of the model only what tells its tokens."""
-    endpoint = serving.find_endpoint(str(spec.endpoint), workspace.runs)
+    endpoint = endpoints.find_endpoint(str(spec.endpoint), workspace.runs)
     model, name = served(spec, endpoint, workspace.runs, hub)
     return spec.model_copy(
         update={

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control.hub import Hub
-from tuneyard.control.model_files import adapter_config, check_model_folder, fit, same_weights
-from tuneyard.control.scheduled import later
+from tuneyard.control.resolving.hub import Hub
+from tuneyard.control.resolving.model_files import adapter_config, check_model_folder, fit, same_weights
+from tuneyard.control.resolving.scheduled import later
 from tuneyard.core.errors import RequestError
 from tuneyard.core.references import HUB_ID, ModelRef
 from tuneyard.core.run_folder import RunFolder, find_run

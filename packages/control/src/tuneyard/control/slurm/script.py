@@ -186,7 +186,7 @@ def job_script(
     """
     wanted = {"job-name": run.id, "output": _as_pattern(run.job_log), **wanted}
     exported = {**(variables or {}), WORKSPACE_VARIABLE: str(workspace.path)}
-    command = [sys.executable, "-P", "-m", "tuneyard.control.slurm_node", str(run.path), *when_out_of_memory]
+    command = [sys.executable, "-P", "-m", "tuneyard.control.slurm.node", str(run.path), *when_out_of_memory]
     return "\n".join(
         [
             "#!/bin/bash",

@@ -10,10 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tuneyard.control import models
-from tuneyard.control.hub import Hub
+from tuneyard.control.endpoints import KEY_VARIABLE, served_url
 from tuneyard.control.index import listing
-from tuneyard.control.serving import KEY_VARIABLE, LORA_RANKS, rank_of, served_url
+from tuneyard.control.resolving import models
+from tuneyard.control.resolving.hub import Hub
+from tuneyard.control.resolving.vllm import LORA_RANKS, rank_of
 from tuneyard.control.starting import UNFINISHED
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, RunError, TuneyardError

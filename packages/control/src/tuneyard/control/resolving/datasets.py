@@ -6,8 +6,8 @@ import json
 import os
 from pathlib import Path
 
-from tuneyard.control.code_refs import parse_code, resolve_code
-from tuneyard.control.hub import Hub
+from tuneyard.control.resolving.code_refs import parse_code, resolve_code
+from tuneyard.control.resolving.hub import Hub
 from tuneyard.core.errors import RequestError, unknown
 from tuneyard.core.references import HUB_ID, CodeRef, DatasetSource
 from tuneyard.core.run_folder import find_run, slug

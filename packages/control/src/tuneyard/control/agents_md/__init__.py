@@ -1,0 +1,1 @@
+"""AGENTS.md: what is recorded there, and what changed since."""

@@ -1,0 +1,1 @@
+"""SLURM as the second runner."""
