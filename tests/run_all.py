@@ -88,20 +88,21 @@ def run_parts(parts: Iterable[Part], strict: bool, at_once: int) -> dict[str, Ou
     outcomes: dict[str, Outcome] = {}
     for is_alone, group in groupby(parts, lambda part: part.is_alone):
         together = list(group)
-        lanes = 1 if is_alone else min(at_once, len(together))
-        with ThreadPoolExecutor(lanes) as pool:
-            try:
-                outcomes |= zip(
-                    [part.name for part in together],
-                    pool.map(lambda part: run(part, strict, lanes > 1), together),
-                    strict=True,
-                )
-            except KeyboardInterrupt:
-                pool.shutdown(cancel_futures=True)  # those under way got it too
-                raise
-        if is_alone and any(outcomes[part.name].failed for part in together):
+        found = [run(part, strict) for part in together] if is_alone else run_beside(together, strict, at_once)
+        outcomes |= zip((part.name for part in together), found, strict=True)
+        if is_alone and any(outcome.failed for outcome in found):
             break  # everything after it would fail for the same reason
     return outcomes
+
+
+def run_beside(parts: Sequence[Part], strict: bool, at_once: int) -> list[Outcome]:
+    lanes = min(at_once, len(parts))
+    with ThreadPoolExecutor(lanes) as pool:
+        try:
+            return list(pool.map(lambda part: run(part, strict, lanes > 1), parts))
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)  # those under way got it too
+            raise
 
 
 def run(part: Part, strict: bool, beside_others: bool = False) -> Outcome:

@@ -110,13 +110,12 @@ def said(client: openai.OpenAI, model: str, question: str) -> str:
 def test_lm_eval_reads_log_likelihoods_of_the_server(
     desk: Desk, server: Served, low: str, tiny: Path, tasks: Path
 ) -> None:
-    # One at a time: with adapters, the CPU build of vLLM 0.32.0 ends where log-likelihoods of several are asked for.
-    model_args = f"model={low},base_url={server.url}/completions,num_concurrent=1,tokenizer={tiny},max_length=512"
+    model_args = f"model={low},base_url={server.url}/completions,num_concurrent=8,tokenizer={tiny},max_length=512"
     scores, samples = lm_eval(tasks, "chosen_sums", "--model", "local-completions", "--model_args", model_args)
     assert len(samples) == len(SUMS) and 0 <= scores["acc,none"] <= 1
     theirs = [[float(choice[0][0]) for choice in row["resps"]] for row in samples]
     assert all(value < 0 for row in theirs for value in row)
-    ours, score = evaluated(desk, server, low, tasks / "chosen_sums.yaml", "batch_size=1", "apply_chat_template=false")
+    ours, score = evaluated(desk, server, low, tasks / "chosen_sums.yaml", "apply_chat_template=false")
     seen = [[choice["log_likelihood"] for choice in json.loads(row["response"])] for row in ours]
     assert seen == [pytest.approx(row, abs=0.05) for row in theirs]
     assert score == scores["acc,none"]

@@ -11,7 +11,9 @@ from urllib.parse import urlsplit
 
 import openai
 import pytest
+import torch
 from desk import Desk, told
+from transformers import AutoModelForCausalLM
 
 from tuneyard.control.run import Run
 from tuneyard.control.servers import Served
@@ -49,6 +51,49 @@ def test_the_base_and_each_adapter_answer_for_themselves(client: openai.OpenAI, 
     answers = {name: chat(client, name) for name in (MODEL, low, high)}
     assert answers[low] != answers[MODEL] != answers[high]
     assert answers == {name: chat(client, name) for name in answers}
+
+
+PROMPTS = ["1 + 2 =", "12 + 34 = 46, and 5 + 6 =", "7"]
+
+
+def log_likelihoods(client: openai.OpenAI, model: str, prompts: list[str]) -> list[tuple[list[int], list[float]]]:
+    """Tokens of each prompt and of four more, with the log-probability of each but the first."""
+    done = client.completions.create(
+        model=model,
+        prompt=prompts,
+        max_tokens=4,
+        temperature=0,
+        echo=True,
+        logprobs=1,
+        extra_body={"return_token_ids": True},
+    )
+    found = []
+    for choice in done.choices:
+        assert choice.logprobs is not None
+        more: dict[str, Any] = choice.model_extra or {}
+        ids = [*more["prompt_token_ids"], *more["token_ids"]]
+        found.append((ids, [float(value) for value in (choice.logprobs.token_logprobs or [])[1:] if value is not None]))
+    return found
+
+
+def test_each_of_many_at_once_is_answered_by_the_model_it_asked(
+    client: openai.OpenAI, low: str, high: str, tiny: Path
+) -> None:
+    alone = {name: [log_likelihoods(client, name, [prompt])[0] for prompt in PROMPTS] for name in (low, high)}
+    names = [MODEL, low, high] * 8
+    with ThreadPoolExecutor(len(names)) as pool:
+        answers = list(pool.map(lambda name: log_likelihoods(client, name, PROMPTS), names))
+    model = AutoModelForCausalLM.from_pretrained(tiny, dtype=torch.float32)
+    for name, answer in zip(names, answers, strict=True):
+        for row, (ids, found) in enumerate(answer):
+            if name == MODEL:
+                with torch.no_grad():
+                    scores = model(torch.tensor([ids])).logits[0, :-1].log_softmax(-1)
+                expected = scores.gather(1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
+            else:
+                assert ids == alone[name][row][0]
+                expected = alone[name][row][1]
+            assert found == pytest.approx(expected, abs=0.05)  # bfloat16
 
 
 def test_an_adapter_answers_as_it_was_trained_to(client: openai.OpenAI, low: str) -> None:
