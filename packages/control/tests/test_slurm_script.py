@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tuneyard.control.resolving.scheduled import Later, scheduled
-from tuneyard.control.slurm.script import array_script, gpus_of, job_script, needs, options, seconds_of
+from tuneyard.control.slurm.script import array_script, gpus_of, job_script, last_command, needs, options, seconds_of
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.run_folder import RunFolder
@@ -128,3 +128,20 @@ def test_the_script_is_shell_that_shlex_understands_too(tmp_path: Path) -> None:
     words = shlex.split(job_script(Workspace(tmp_path), run, {}, {"A": "b c"}), comments=True)
     assert words[-1] == str(run.path) and "A=b c" in words
     assert json.dumps(str(run.path), ensure_ascii=False)[1:-1] in job_script(Workspace(tmp_path), run, {})
+
+
+@given(words=st.lists(LINE))
+def test_what_a_job_does_at_its_end_is_read_back_from_its_script(
+    words: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    run = RunFolder(tmp_path_factory.mktemp("it's"))
+    assert last_command(run) == []
+    run.job_script.write_text(job_script(Workspace(run.path), run, {}, {"A": "b 'c"}, words))
+    assert last_command(run) == words
+
+
+@pytest.mark.parametrize("text", ["sbatch other.sh\n", "echo 'a\n"])
+def test_a_script_that_a_person_rewrote_has_nothing_to_read_back(tmp_path: Path, text: str) -> None:
+    run = RunFolder(tmp_path)
+    run.job_script.write_text(text)
+    assert last_command(run) == []

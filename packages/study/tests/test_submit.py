@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tuneyard.control import launch
 from tuneyard.control.study_mark import runs_of_study
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.study.command import main
@@ -172,6 +173,18 @@ def test_where_the_nodes_have_no_sbatch_the_same_command_tries_again(
     assert "1 trainings and 1 evaluations given to SLURM" in told.out
     assert set(ended(study).values()) == {"succeeded"}
     assert ("001/train", "halved") in lines_of(study)
+
+
+def test_a_run_that_is_resumed_alone_is_still_tried_again_by_its_job(write: Write, cluster: Cluster) -> None:
+    study = write(controls={"memory": 64}, seeds=[1])
+    Submission(study, _variables={"PATH": "/nowhere"}).submit()
+    assert ended(study)["001/train"] == "failed"
+    cluster.until(lambda: not cluster.queue())
+    (run,) = [each.run for each in states_of(study) if each.run is not None and each.state == "failed"]
+    launch.resume(study.workspace, run)
+    cluster.until(lambda: ("001/train", "halved") in lines_of(study))
+    assert set(ended(study).values()) == {"succeeded"}
+    assert batches(study) == [[2, 2], [4, 1], [4, 1]]
 
 
 def test_after_a_cancel_nothing_is_tried_again(write: Write, cluster: Cluster) -> None:

@@ -60,6 +60,9 @@ LEAD_SECONDS = 60
 MARGIN_SECONDS = 900
 """What a job gets beside the run's own time_limit, to prepare data and to end."""
 
+NODE = "tuneyard.control.slurm.node"
+"""The module that a job starts."""
+
 
 def options(workspace: Workspace, given: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """sbatch's options by long name, from settings, variables and `given`, the later before the earlier.
@@ -186,7 +189,7 @@ def job_script(
     """
     wanted = {"job-name": run.id, "output": _as_pattern(run.job_log), **wanted}
     exported = {**(variables or {}), WORKSPACE_VARIABLE: str(workspace.path)}
-    command = [sys.executable, "-P", "-m", "tuneyard.control.slurm.node", str(run.path), *when_out_of_memory]
+    command = [sys.executable, "-P", "-m", NODE, str(run.path), *when_out_of_memory]
     return "\n".join(
         [
             "#!/bin/bash",
@@ -199,6 +202,15 @@ def job_script(
             "",
         ]
     )
+
+
+def last_command(run: RunFolder) -> list[str]:
+    """`when_out_of_memory` of the job.sh that a run has; empty where it has none, or one that a person rewrote."""
+    try:
+        words = shlex.split(run.job_script.read_text(), comments=True)
+        return words[words.index(NODE) + 2 :]
+    except (FileNotFoundError, ValueError):
+        return []
 
 
 def array_script(

@@ -22,7 +22,7 @@ from typing import Any
 
 from tuneyard.control.endings import end_unstarted
 from tuneyard.control.environments import RUN_VARIABLES
-from tuneyard.control.slurm.script import array_script, job_script, needs, options
+from tuneyard.control.slurm.script import array_script, job_script, last_command, needs, options
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import write_atomically
@@ -78,7 +78,7 @@ def submit(
     chosen: Mapping[str, Any],
     variables: Mapping[str, str] | None = None,
 ) -> Job:
-    """Give an attempt to SLURM.
+    """Give an attempt to SLURM. What the run's last job was to do at its end, this one does too.
 
     Args:
         workspace: where the run's environment is, on the nodes too.
@@ -90,7 +90,7 @@ def submit(
     Raises:
         SetupError: SLURM is not here, does not answer, or does not take the job.
     """
-    script = job_script(workspace, run, needs(run.read_spec(), chosen), variables)
+    script = job_script(workspace, run, needs(run.read_spec(), chosen), variables, last_command(run))
     write_atomically(run.job_script, script)
     intent = new_job(run.id)
     intent.write(attempt.job)
