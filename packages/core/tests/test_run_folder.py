@@ -111,6 +111,17 @@ def test_the_highest_attempt_speaks_for_the_run(run: RunFolder) -> None:
     assert (run.status().state, run.status().attempt) == ("succeeded", 10)
 
 
+def test_a_run_is_out_of_memory_while_its_highest_attempt_failed_for_it(run: RunFolder) -> None:
+    assert not run.ran_out_of_memory()
+    for kind, told in (("out_of_memory", True), ("signal", False)):
+        attempt = run.new_attempt()
+        assert not run.ran_out_of_memory()
+        attempt.result.write_text(json.dumps({"status": "failed", "failure": {"kind": kind}}))
+        assert run.ran_out_of_memory() is told
+    run.new_attempt().result.write_text(json.dumps({"status": "succeeded", "failure": None}))
+    assert not run.ran_out_of_memory()
+
+
 def test_the_first_to_ask_cancels_and_whoever_asks_again_is_noted(run: RunFolder) -> None:
     attempt = run.new_attempt()
     assert attempt.cancel_requests() == []

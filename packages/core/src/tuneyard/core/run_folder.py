@@ -426,6 +426,12 @@ class RunFolder:
             return RunStatus("queued", 0)
         return RunStatus("lost", 0, "it was never started")
 
+    def ran_out_of_memory(self) -> bool:
+        """Whether the highest attempt has failed for want of memory."""
+        latest = self.latest()
+        result = latest.read_result() if latest else None
+        return ((result or {}).get("failure") or {}).get("kind") == "out_of_memory"
+
 
 def create_run(runs: Path, kind: str, name: str) -> RunFolder:
     """Make the folder of a new run in `runs`; mkdir decides when two choose the same id."""

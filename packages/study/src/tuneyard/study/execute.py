@@ -19,7 +19,7 @@ from tuneyard.core.run_folder import RunFolder
 from tuneyard.study.jobs import TRAIN, Job, baselines, evaluations, training
 from tuneyard.study.journal import Entry, Journal
 from tuneyard.study.links import link
-from tuneyard.study.start import Starter, is_of, ran_out_of_memory
+from tuneyard.study.start import Starter, is_of
 from tuneyard.study.study import Study
 
 POLL_SECONDS = 0.2
@@ -178,7 +178,7 @@ class Execution:
     def _ended(self, each: _Flying, state: str) -> None:
         job, run = each.job, each.run
         entry = self._journal.entry(job)
-        if state == "failed" and ran_out_of_memory(run) and entry is not None and not entry.halved:
+        if state == "failed" and run.ran_out_of_memory() and entry is not None and not entry.halved:
             self._halve(each)
             return
         self.tell(f"{job.key}: {state}" + ("" if state == "succeeded" else f" (`yard show {run.id}`)"))

@@ -138,15 +138,3 @@ def is_of(run: RunFolder, model: str | None) -> bool:
     if not run.spec.is_file():
         return False
     return model is None or f"run:{run.read_spec()['model'].get('run')}" == model
-
-
-def ran_out_of_memory(run: RunFolder) -> bool:
-    """Whether the latest attempt of a run failed for memory."""
-    return (failure_of(run) or {}).get("kind") == "out_of_memory"
-
-
-def failure_of(run: RunFolder) -> dict[str, Any] | None:
-    """Why the latest attempt of a run did not succeed; None where nothing says so."""
-    latest = run.latest()
-    result = latest.read_result() if latest else None
-    return result.get("failure") if result else None

@@ -22,7 +22,7 @@ from tuneyard.study.execute import alone
 from tuneyard.study.jobs import Job, baselines, evaluations, training
 from tuneyard.study.journal import Journal
 from tuneyard.study.scripts import ARRAY_LIMIT, array_limit
-from tuneyard.study.start import Starter, is_of, ran_out_of_memory
+from tuneyard.study.start import Starter, is_of
 from tuneyard.study.study import Point, Study
 
 TRIED = ("failed", "cancelled")
@@ -121,7 +121,7 @@ class Submission:
         latest = run.latest()
         given = read_job(latest.job) if latest else None
         cancelled = self._journal.cancelled_at
-        return ran_out_of_memory(run) and (cancelled is None or given is None or cancelled < given.submitted)
+        return run.ran_out_of_memory() and (cancelled is None or given is None or cancelled < given.submitted)
 
     def _run_of(self, job: Job) -> RunFolder | None:
         """The run that the journal names for a job; None where there is none or it was removed."""
@@ -139,7 +139,7 @@ class Submission:
         run = self._run_of(job)
         if run is None or not is_of(run, model):
             return self._make(job, model, after)
-        if self._is_halved(job) or not ran_out_of_memory(run):
+        if self._is_halved(job) or not run.ran_out_of_memory():
             return run
         try:
             halved = self._make(job, model, after, halved_from=run)

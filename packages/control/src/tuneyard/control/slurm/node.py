@@ -214,14 +214,9 @@ def _work(
 
     supervise(run, attempt, guard, allocation=allocation)
     allocation.go_on(run)
-    if when_out_of_memory and _ran_out_of_memory(attempt):
+    if when_out_of_memory and run.ran_out_of_memory():
         subprocess.run(when_out_of_memory, check=False)  # what goes wrong is in this attempt's supervisor.log
     return 0 if run.status().state == "succeeded" else 1
-
-
-def _ran_out_of_memory(attempt: Attempt) -> bool:
-    result = attempt.read_result() or {}
-    return (result.get("failure") or {}).get("kind") == "out_of_memory"
 
 
 if __name__ == "__main__":
