@@ -397,6 +397,16 @@ def test_a_resume_says_which_code_was_edited(desk: Workspace, yard: Yard, spec: 
     assert f"note: {file} was edited after the run was made" in said and f"yard run run:{run.id}" in said
 
 
+def test_a_resume_says_which_task_file_was_edited(desk: Workspace, yard: Yard) -> None:
+    file = desk.path / "mine.yaml"
+    file.write_text("task: mine\n")
+    run = finished(desk, yard, "--kind", "eval", "tasks=mine.yaml", "model=builtin:tiny", "engine.fail=broken")
+    assert (run.code / "mine.yaml").read_text() == "task: mine\n"
+    file.write_text("task: mine\nnum_fewshot: 2\n")
+    assert f"note: {file} was edited after the run was made" in yard("resume", run.id, "--json").err
+    assert {path.read_text() for path in run.code.iterdir()} == {"task: mine\n", file.read_text()}
+
+
 def test_a_run_that_another_was_made_from_is_kept(desk: Workspace, yard: Yard, spec: Any) -> None:
     first = finished(desk, yard, spec())
     second = finished(desk, yard, spec(), f"model=run:{first.id}")

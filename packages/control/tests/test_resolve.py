@@ -14,6 +14,8 @@ from tuneyard.control.resolving.request import read_request
 from tuneyard.control.resolving.resolve import Resolved, resolve
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError
+from tuneyard.core.files import sha256_of_file
+from tuneyard.core.references import CodeRef
 from tuneyard.core.specs import EvalSpec, TrainSpec
 
 TRAIN: dict[str, Any] = {"kind": "train", "model": "builtin:tiny", "dataset": "builtin:arithmetic"}
@@ -178,9 +180,10 @@ def test_paths_in_a_file_are_meant_from_that_file(desk: Workspace, tmp_path: Pat
 
 
 def test_code_is_hashed_and_not_run(desk: Workspace) -> None:
-    (desk.path / "stop.py").write_text("raise SystemExit('I was run')\ndef stop(): ...\n")
-    [code] = train(desk, callbacks="./stop.py:stop").code
-    assert (code.name, len(code.sha256 or "")) == ("stop", 64)
+    file = desk.path / "stop.py"
+    file.write_text("raise SystemExit('I was run')\ndef stop(): ...\n")
+    hashed = CodeRef(path=str(file), name="stop", sha256=sha256_of_file(file))
+    assert train(desk, callbacks="./stop.py:stop").code == [hashed]
 
 
 @pytest.mark.parametrize(
@@ -283,6 +286,48 @@ def test_tasks_name_files_or_what_the_library_has(desk: Workspace) -> None:
     assert evaluation(desk, "tasks=quiz.py@hard").name == "hard"
     assert "no such task file" in refusal(desk, EVAL, "tasks=nowhere.yaml")
     assert "evaluate them in two runs" in refusal(desk, EVAL, "tasks=arithmetic,inspect_evals/gsm8k")
+
+
+TASKS = {
+    "one.yaml": "task: one\ninclude: [base, ../up.yaml, gone.yaml]\ndoc_to_text: !function utils.text\n",
+    "two.yaml": "task: two\nprocess_docs: !function more.utils.rows\n",
+    "base": "dataset_path: json\nmetric_list: [{metric: !function utils.score}]\n",
+    "../up.yaml": "include: tasks/base\n",
+    "all.yaml": "group: both\ntask: [one, two]\n",
+    "broken.yaml": "task: [one\n",
+    "list.yaml": "[one, two]\n",
+    "round.yaml": "task: round\ninclude: round.yaml\ndoc_to_text: !function not_here.text\n",
+    "utils.py": "raise SystemExit('I was run')\n",
+    "more/utils.py": "",
+    "more/three.yaml": "task: three\n",
+    "unused.py": "",
+    "quiz.py": "raise SystemExit('I was run')\n",
+}
+ALL = {name for name in TASKS if name not in ("unused.py", "quiz.py")}
+
+
+@pytest.mark.parametrize(
+    ("asked", "files"),
+    [
+        ("tasks/one.yaml", {"one.yaml", "base", "../up.yaml", "utils.py"}),
+        ("tasks/two.yaml", {"two.yaml", "more/utils.py"}),
+        ("tasks/two.yaml,tasks/more/three.yaml", {"two.yaml", "more/utils.py", "more/three.yaml"}),
+        ("tasks/all.yaml", ALL),
+        ("./tasks", ALL),
+        ("tasks/broken.yaml", {"broken.yaml"}),
+        ("tasks/list.yaml", {"list.yaml"}),
+        ("tasks/round.yaml", {"round.yaml"}),
+        ("tasks/quiz.py@hard", {"quiz.py"}),
+        ("arithmetic", set()),
+    ],
+)
+def test_the_files_that_tasks_are_made_of_are_hashed_and_not_run(desk: Workspace, asked: str, files: set[str]) -> None:
+    for name, text in TASKS.items():
+        (desk.path / "tasks" / name).parent.mkdir(parents=True, exist_ok=True)
+        (desk.path / "tasks" / name).write_text(text)
+    found = {code.path: code.sha256 for code in evaluation(desk, f"tasks={asked}").code}
+    wanted = [(desk.path / "tasks" / name).resolve() for name in files]
+    assert found == {str(file): sha256_of_file(file) for file in wanted}
 
 
 def test_an_evaluation_by_the_users_own_code_needs_no_model(desk: Workspace) -> None:

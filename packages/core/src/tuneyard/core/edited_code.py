@@ -7,17 +7,17 @@ run folder used in their place: code finds the files beside it by its own path.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tuneyard.core.files import sha256_of_file
-from tuneyard.core.references import CodeRef
+from tuneyard.core.references import CodeFile
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import RunSpec, TrainSpec
 
 
 def notes_on_edits(run: RunFolder, spec: RunSpec) -> list[str]:
-    """A sentence for each file that the run still has to import and that is not what its spec says."""
+    """A sentence for each file that the run still has to read and that is not what its spec says."""
     return [
         f"{code.path} was edited after the run was made (sha256 {str(code.sha256)[:12]}… then, {now[:12]}… now) and is "
         f"used as it is now; `code` in the run folder has what it was, `yard run run:{run.id}` starts anew with the new"
@@ -33,14 +33,14 @@ def keep_edited(run: RunFolder, spec: RunSpec) -> None:
         shutil.copyfile(path, run.code / f"{path.stem}-{now[:12]}{path.suffix}")
 
 
-def _edited(run: RunFolder, spec: RunSpec) -> Iterator[tuple[CodeRef, str]]:
-    """The references to files that have another hash by now, with that hash; a file that is gone fails its import."""
-    for code in _still_imported(run, spec):
+def _edited(run: RunFolder, spec: RunSpec) -> Iterator[tuple[CodeFile, str]]:
+    """The references to files that have another hash by now, with that hash; a file that is gone fails the run."""
+    for code in _still_read(run, spec):
         if code.sha256 and Path(code.path).is_file() and (now := sha256_of_file(Path(code.path))) != code.sha256:
             yield code, now
 
 
-def _still_imported(run: RunFolder, spec: RunSpec) -> list[CodeRef]:
+def _still_read(run: RunFolder, spec: RunSpec) -> Sequence[CodeFile]:
     """What reads the data is imported only until they are prepared."""
     if not run.data_manifest.exists():
         return spec.code

@@ -107,15 +107,20 @@ class DatasetSource(Document):
         return value
 
 
-class CodeRef(Document):
-    """A function in a file: `path/file.py:function`."""
+class CodeFile(Document):
+    """A file of the user's that a run uses."""
 
     path: str
-    """Absolute path of the Python file, once resolved."""
-    name: str
-    """Name of a function or class at the top of that file."""
+    """Absolute path of the file, once resolved."""
     sha256: str | None = None
     """Hash of the file when the run was made; the run folder keeps a copy."""
+
+
+class CodeRef(CodeFile):
+    """A function in a file: `path/file.py:function`."""
+
+    name: str
+    """Name of a function or class at the top of that file."""
 
     @model_validator(mode="before")
     @classmethod

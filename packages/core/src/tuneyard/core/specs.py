@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tuneyard.core.documents import SCHEMA_VERSION, Document, validate
 from tuneyard.core.errors import RequestError, unknown
-from tuneyard.core.references import CodeRef, DatasetSource, ModelRef
+from tuneyard.core.references import CodeFile, CodeRef, DatasetSource, ModelRef
 
 
 def _listed(value: Any) -> Any:
@@ -51,8 +51,8 @@ class RunSpec(Document):
     """Seconds (or `1h30m`) after which the run is stopped and fails with kind `time_limit`. Null: none."""
     cancel_grace: Seconds = 60
     """Seconds between the polite end of a cancelled run (TERM) and the forced one (KILL)."""
-    code: list[CodeRef] = Field(default_factory=list)
-    """Every file of the user's that the run imports, with its hash; filled in by resolving."""
+    code: list[CodeRef | CodeFile] = Field(default_factory=list)
+    """Every file of the user's that the run imports or takes tasks from, with its hash; filled in by resolving."""
     engine: dict[str, Any] = Field(default_factory=dict)
     """All other settings, under the library's own names, checked against the installed version's schema."""
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from tuneyard.core.errors import RequestError, nearest
 from tuneyard.core.files import sha256_of_file
-from tuneyard.core.references import CodeRef
+from tuneyard.core.references import CodeFile, CodeRef
 
 
 def resolve_code(reference: CodeRef | str, where: str) -> CodeRef:
@@ -77,7 +77,7 @@ def _statements(body: list[ast.stmt]) -> Iterable[ast.stmt]:
             yield node
 
 
-def copy_code(references: Iterable[CodeRef], folder: Path) -> None:
+def copy_code(references: Iterable[CodeFile], folder: Path) -> None:
     """Copy every file, once each, into the `code` folder of a run; equal names get a number."""
     taken: dict[str, str] = {}
     for path in dict.fromkeys(reference.path for reference in references):
@@ -91,6 +91,6 @@ def copy_code(references: Iterable[CodeRef], folder: Path) -> None:
         shutil.copyfile(path, folder / name)
 
 
-def each_file_once(found: list[CodeRef]) -> list[CodeRef]:
+def each_file_once(found: Iterable[CodeFile]) -> list[CodeFile]:
     """Every file once, however many functions of it are named."""
     return list({code.path: code for code in found}.values())

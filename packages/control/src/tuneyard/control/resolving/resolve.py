@@ -19,6 +19,7 @@ from tuneyard.control.resolving.llamafactory_yaml import DATASET_KEYS, as_llamaf
 from tuneyard.control.resolving.overrides import Override, apply
 from tuneyard.control.resolving.scheduled import later
 from tuneyard.control.resolving.serving import resolve_generate, resolve_serve, served
+from tuneyard.control.resolving.task_code import code_of_tasks
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, SetupError, unknown
 from tuneyard.core.kinds import ENVIRONMENTS, environment_of
@@ -218,6 +219,8 @@ def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[st
     check_engine("eval", engine)
     spec = tasks.resolve_tasks(spec, hub)
     lm = resolve_code(spec.lm, "lm") if spec.lm else None
+    code = each_file_once([*([lm] if lm else []), *code_of_tasks(spec.tasks)])
+    spec = spec.model_copy(update={"code": code})
     if spec.endpoint:
         return _through_endpoint(spec, workspace, hub, engine)
     model = models.given_or_newest(spec.model, workspace.runs, hub, notes) if lm is None or spec.model else None
@@ -228,7 +231,6 @@ def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[st
             "lm": lm,
             "gpus": devices.resolve_gpus(spec.gpus),
             "name": spec.name or _name_of_tasks(spec),
-            "code": each_file_once([lm] if lm else []),
             "engine": fit_to_schema(engine, engine_schema(workspace, "eval")),
         }
     )
