@@ -18,19 +18,29 @@ from tuneyard.core.specs import RunSpec, TrainSpec
 
 def notes_on_edits(run: RunFolder, spec: RunSpec) -> list[str]:
     """A sentence for each file that the run still has to read and that is not what its spec says."""
-    return [
-        f"{code.path} was edited after the run was made (sha256 {str(code.sha256)[:12]}… then, {now[:12]}… now) and is "
-        f"used as it is now; `code` in the run folder has what it was, `yard run run:{run.id}` starts anew with the new"
-        for code, now in _edited(run, spec)
-    ]
+    return [_note(run, code, now) for code, now in _edited(run, spec)]
 
 
-def keep_edited(run: RunFolder, spec: RunSpec) -> None:
-    """Copy those files into the run's `code`, each with its hash in its name: a hash alone cannot be read later."""
+def keep_edited(run: RunFolder, spec: RunSpec) -> list[str]:
+    """Copy those files into the run's `code`, each with its hash in its name: a hash alone cannot be read later.
+
+    Returns:
+        the same sentences.
+    """
+    notes = []
     for code, now in _edited(run, spec):
         run.code.mkdir(exist_ok=True)
         path = Path(code.path)
         shutil.copyfile(path, run.code / f"{path.stem}-{now[:12]}{path.suffix}")
+        notes.append(_note(run, code, now))
+    return notes
+
+
+def _note(run: RunFolder, code: CodeFile, now: str) -> str:
+    return (
+        f"{code.path} was edited after the run was made (sha256 {str(code.sha256)[:12]}… then, {now[:12]}… now) and is "
+        f"used as it is now; `code` in the run folder has what it was, `yard run run:{run.id}` starts anew with the new"
+    )
 
 
 def _edited(run: RunFolder, spec: RunSpec) -> Iterator[tuple[CodeFile, str]]:

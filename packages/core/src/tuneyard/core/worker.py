@@ -26,7 +26,7 @@ from typing import Any, NoReturn
 
 from tuneyard.core import events
 from tuneyard.core.documents import validate
-from tuneyard.core.edited_code import keep_edited, notes_on_edits
+from tuneyard.core.edited_code import keep_edited
 from tuneyard.core.errors import RequestError, TuneyardError
 from tuneyard.core.failures import failure_from_exception
 from tuneyard.core.files import append_line, read_json, sha256_of, size_of, write_json
@@ -229,9 +229,8 @@ def _attempt_work(worker: Worker, job: Job) -> tuple[Failure | None, Ending | No
 def _tell_of_edits(job: Job) -> None:
     if "RANK" in os.environ:
         return  # whoever started the ranks has told
-    for note in notes_on_edits(job.folder, job.spec):
+    for note in keep_edited(job.folder, job.spec):
         job.warn(note)
-    keep_edited(job.folder, job.spec)
 
 
 def _rank_0_wrote(attempt: Attempt) -> bool:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tuneyard.core.documents import read_document
-from tuneyard.core.edited_code import keep_edited, notes_on_edits
+from tuneyard.core.edited_code import keep_edited
 from tuneyard.core.errors import RequestError, SetupError
 from tuneyard.core.files import read_json, sha256_of_file
 from tuneyard.core.references import DatasetSource
@@ -52,9 +52,8 @@ def prepare(folder: Path | str) -> DataManifest:
         return kept
     if run.data.exists():
         shutil.rmtree(run.data)  # of an attempt that died on the way
-    for note in notes_on_edits(run, spec):
+    for note in keep_edited(run, spec):
         print(f"warning: {note}", file=sys.stderr)
-    keep_edited(run, spec)
     return _prepare_inputs(run, spec) if isinstance(spec, GenerateSpec) else _prepare_datasets(run, spec)
 
 
