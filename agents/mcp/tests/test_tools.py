@@ -182,6 +182,19 @@ def test_a_failure_is_told_with_cause_and_way_out_and_can_be_resumed(client: Cli
     assert client.wait(run)["attempt"] == 2
 
 
+def test_a_resume_tells_which_file_was_edited_since_the_run_was_made(desk: Workspace, client: Client) -> None:
+    file = desk.path / "stop.py"
+    file.write_text("def stop(): ...\n")
+    fields = {**TRAIN, "callbacks": [f"{file}:stop"], "engine": {"fail": "no such column"}}
+    run = client.call("train", fields=fields)["runs"][0]["id"]
+    client.wait(run)
+    file.write_text("def stop(): return 1\n")
+    attempt, _, note = client.call("run_resume", run_id=run)["told"].partition("; ")
+    assert attempt == "attempt 2 is started"
+    assert note.startswith(f"{file} was edited after the run was made (sha256 ")
+    assert note.endswith(f"`yard run run:{run}` starts anew with the new")
+
+
 def test_acting_on_a_run_takes_its_whole_id(client: Client, ended: Callable[..., RunFolder]) -> None:
     run = ended()
     assert "is not a whole run id" in client.error("run_cancel", run_id=run.id[:-1])

@@ -83,3 +83,17 @@ def test_a_run_is_cancelled_resumed_and_removed(desk: Workspace) -> None:
     assert again.folder.latest() == again.folder.attempt(2)
     again.remove()
     assert runs() == []
+
+
+def test_a_resume_notes_which_file_was_edited_since_the_run_was_made(desk: Workspace) -> None:
+    file = desk.path / "stop.py"
+    file.write_text("def stop(): ...\n")
+    run = train({**TRAIN, "callbacks": "stop.py:stop"}, **{"engine.fail": "no such column"})
+    for content, count in (("def stop(): ...\n", 0), ("def stop(): return 1\n", 1)):
+        assert run.wait(60) == "failed"
+        file.write_text(content)
+        run.resume()
+        assert len(run.notes) == count
+    assert run.notes[0].startswith(f"{file} was edited after the run was made (sha256 ")
+    assert f"`yard run run:{run.id}` starts anew with the new" in run.notes[0]
+    run.wait(60)
