@@ -39,15 +39,18 @@ def test_a_dry_run_shows_the_script_with_the_devices_of_the_job(desk: Workspace,
 )
 def test_what_yard_refuses_is_refused_in_its_words(client: Client, tool: str, what: dict[str, Any]) -> None:
     on_slurm = {**what, "on": "slurm", "dry_run": True}
-    assert "did you mean 'partition'?" in client.error(tool, slurm={"partitoin": "gpu"}, **on_slurm)
+    unknown = client.error(tool, slurm={"partitoin": "gpu"}, **on_slurm)
+    assert "did you mean 'partition'?" in unknown and "--" not in unknown
     assert "it belongs to the spec: nodes=2" in client.error(tool, slurm={"nodes": 2}, **on_slurm)
     assert "'soon' is no time of sbatch" in client.error(tool, slurm={"time": "soon"}, **on_slurm)
-    assert "way out: --on slurm" in client.error(tool, slurm={"partition": "gpu"}, **what)
+    here = client.error(tool, slurm={"partition": "gpu"}, **what)
+    assert "way out: start it on SLURM (on: slurm)" in here and "--" not in here
 
 
 def test_a_machine_without_slurm_is_told_and_nothing_is_left(desk: Workspace, connect: Callable[..., Client]) -> None:
     client = connect(env={"PATH": "/nowhere"})
-    assert "there is no SLURM on this machine" in client.error("train", fields=TRAIN, on="slurm")
+    told = client.error("train", fields=TRAIN, on="slurm")
+    assert "there is no SLURM on this machine" in told and "--" not in told
     assert not list(desk.runs.glob("train-*"))
 
 

@@ -76,7 +76,7 @@ def options(workspace: Workspace, given: Mapping[str, Any] | None = None) -> dic
     for source, where in (
         (settings, f"{workspace.settings_file}: slurm"),
         (named, VARIABLES),
-        (given or {}, "--slurm"),
+        (given or {}, "slurm"),
     ):
         chosen |= {_option(name, where): _value(name, value, where) for name, value in source.items()}
     if isinstance(chosen.get("time"), int | str):

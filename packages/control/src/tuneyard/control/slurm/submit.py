@@ -45,7 +45,7 @@ def require() -> None:
     if shutil.which("sbatch") is None:
         raise SetupError(
             "there is no SLURM on this machine: `sbatch` is not to be found",
-            way_out="go to a login node of the cluster, or leave --on slurm out to run it here",
+            way_out="go to a login node of the cluster, or start it on this machine (on: local)",
         )
 
 
@@ -64,7 +64,8 @@ def options_on(workspace: Workspace, on: str, given: Mapping[str, Any], *, start
     """
     if on == "local":
         if given:
-            raise RequestError("--slurm sets options of a job", way_out="--on slurm")
+            way_out = "start it on SLURM (on: slurm), or leave them out"
+            raise RequestError(f"{', '.join(given)}: of a SLURM job, and it runs here", where="slurm", way_out=way_out)
         return None
     if start:
         require()
