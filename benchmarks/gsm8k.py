@@ -1,10 +1,10 @@
 """GSM8K, 20 documents, tiny model: `yard run --kind eval --task gsm8k` against lm-eval's own command.
 
-    python benchmarks/gsm8k.py [--pairs 5] [--python PYTHON] [--documents 20]
+    python benchmarks/gsm8k.py [--pairs 5] [--documents 20]
 
 Both read the same local files, ask the same five-shot prompts in batches of the same size on the CPU and generate up to
-lm-eval's own 256 tokens. PYTHON is the interpreter of the environment `eval`, and runs both sides. GSM8K's files are
-looked for in ../shared/data/gsm8k and in TUNEYARD_GSM8K; without them nothing is measured.
+lm-eval's own 256 tokens. Needs the environment `eval`, in which both sides run. GSM8K's files are looked for in
+../shared/data/gsm8k and in TUNEYARD_GSM8K; without them nothing is measured.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from measure import HEADER, YARD, Comparison, compare
+from yard import Yard
 
 BOUND = 0.8
 """Ours may take this part of the rival's time."""
@@ -28,22 +29,26 @@ BATCH = 8
 class Sides:
     """The two commands, over one model, one folder of data and one cache."""
 
-    folder: Path
+    yard: Yard
     data: Path
-    python: str
     documents: int
 
     def prepare(self) -> None:
-        """The workspace of ours, the task file of theirs, and the model."""
+        """The task file of theirs, and the model."""
         from tuneyard.data.tiny import write_tiny
 
-        (self.folder / "pixi.toml").touch()
-        interpreter = {"environments": {"eval": {"interpreter": self.python}}}
-        (self.folder / "tuneyard.yaml").write_text(json.dumps(interpreter))
         write_tiny(self.folder / "tiny")
         files = {split: str(self.data / f"{split}.jsonl") for split in ("train", "test")}
         task = {"dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": files}}
         self.task.write_text(json.dumps({"include": str(_task_of(self.python)), **task}))
+
+    @property
+    def folder(self) -> Path:
+        return self.yard.folder
+
+    @property
+    def python(self) -> str:
+        return self.yard.pythons["eval"]
 
     @property
     def task(self) -> Path:
@@ -59,14 +64,6 @@ class Sides:
         kept = ["--output_path", str(self.folder / "out"), "--log_samples"]
         return [self.python, "-m", "lm_eval", "run", *model, *asked, *kept]
 
-    def environment(self) -> dict[str, str]:
-        """Variables of both: bytecode is kept, the hub is left alone, and caches are the benchmark's own."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "INIT_CWD")}
-        caches = {"XDG_CACHE_HOME": self.folder / "cache", "HF_HOME": self.folder / "hf"}
-        own = {"TUNEYARD_WORKSPACE": self.folder, **caches}
-        same = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
-        return {**kept, **{k: str(v) for k, v in own.items()}, **same}
-
 
 def _task_of(python: str) -> Path:
     """lm-eval's own task file, in the environment of an interpreter."""
@@ -77,21 +74,21 @@ def _task_of(python: str) -> Path:
     return Path(origin).parent / "tasks" / "gsm8k" / "gsm8k.yaml"
 
 
-def measure(data: Path, python: str, pairs: int = 5, documents: int = 20) -> Comparison:
+def measure(data: Path, pairs: int = 5, documents: int = 20) -> Comparison:
     """Time both, in turn.
 
     Args:
         data: folder of GSM8K's train.jsonl and test.jsonl.
-        python: interpreter of the environment `eval`.
         pairs: counted runs of each.
         documents: documents of the test split.
     """
     with tempfile.TemporaryDirectory(prefix="gsm8k-") as folder:
-        sides = Sides(Path(folder), data, python, documents)
+        caches = {"XDG_CACHE_HOME": f"{folder}/cache", "HF_HOME": f"{folder}/hf"}
+        yard = Yard(Path(folder), ["eval"], TOKENIZERS_PARALLELISM="false", OMP_NUM_THREADS="1", **caches)
+        sides = Sides(yard, data, documents)
         sides.prepare()
         name = f"GSM8K, {documents} documents, tiny model"
-        env = sides.environment()
-        return compare(name, sides.ours(), sides.rival(), pairs=pairs, env=env, rival_env=env)
+        return compare(name, sides.ours(), sides.rival(), pairs=pairs, env=yard.variables, rival_env=yard.variables)
 
 
 def data_folder() -> Path | None:
@@ -102,24 +99,16 @@ def data_folder() -> Path | None:
     return next((place for place in places if (place / "test.jsonl").is_file()), None)
 
 
-def _python_of_eval() -> str:
-    from tuneyard.control.environments import environment_prefix
-    from tuneyard.control.workspace import find_workspace
-
-    return str(environment_prefix(find_workspace(), "eval") / "bin" / "python")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--pairs", type=int, default=5, help="counted runs of each side (default 5)")
-    parser.add_argument("--python", help="interpreter of the environment eval (default: found)")
     parser.add_argument("--documents", type=int, default=20, help="documents that are asked (default 20)")
     asked = parser.parse_args()
     data = data_folder()
     if data is None:
         print("not run: GSM8K's JSONL files are neither in ../shared/data/gsm8k nor in TUNEYARD_GSM8K")
         return
-    result = measure(data, asked.python or _python_of_eval(), asked.pairs, asked.documents)
+    result = measure(data, asked.pairs, asked.documents)
     print(HEADER)
     print(result.row(BOUND))
 

@@ -17,12 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import yaml
-from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
-from train_overhead import ROOT, Bench
+from measure import HEADER, Comparison, compare, pairs_from_command_line, seconds
+from train_overhead import Bench
+from yard import Yard
 
 from tuneyard.control.devices import SLOTS_VARIABLE
-from tuneyard.control.environments import environment_prefix
-from tuneyard.control.workspace import find_workspace
 from tuneyard.core.run_folder import RunFolder
 
 SLOTS = 2
@@ -58,29 +57,25 @@ class SlotsBench(Bench):
         """As for one run; and the configurations for the rival."""
         super().prepare()
         self._write(self.by_hand)
-        self._call([*YARD, "study", "generate", str(self.by_hand)], self.environment())
+        self.yard("study", "generate", str(self.by_hand))
 
     def _write(self, folder: Path) -> None:
         folder.mkdir()
         (folder / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-
-    def environment(self) -> dict[str, str]:
-        """As for one run, with two slots."""
-        return {**super().environment(), SLOTS_VARIABLE: str(SLOTS)}
 
     def ours(self) -> None:
         """The study, from its file to its report. Without the runs of the last time, which it would take over."""
         for place in (self.study, self.folder / "runs"):
             shutil.rmtree(place, ignore_errors=True)
         self._write(self.study)
-        self._call([*YARD, "study", "run", str(self.study)], self.environment())
+        self.yard("study", "run", str(self.study))
 
     def rival(self) -> None:
         """Every configuration by LLaMA-Factory, into new folders, with tables that they share but have to make."""
         shutil.rmtree(self.by_hand / "by_hand", ignore_errors=True)
         with tempfile.TemporaryDirectory() as tables:
             own = {"HF_DATASETS_CACHE": tables, "PYTHONPATH": str(self.folder / "stand-in")}
-            command = [str(self.prefix / "bin" / "llamafactory-cli"), "train"]
+            command = [str(self.python.with_name("llamafactory-cli")), "train"]
             self._side_by_side(command, sorted(self.by_hand.glob("configs/train_*.yaml")), own)
 
     def bare_workers(self) -> None:
@@ -88,14 +83,14 @@ class SlotsBench(Bench):
         copies = self.folder / "bare"
         shutil.rmtree(copies, ignore_errors=True)
         runs = sorted((self.folder / "runs").glob("train-*"))
-        command = [str(self.prefix / "bin" / "python"), "-P", "-m", "tuneyard.train", "run"]
+        command = [str(self.python), "-P", "-m", "tuneyard.train", "run"]
         self._side_by_side(command, [_bare(run, copies) for run in runs], {"OMP_WAIT_POLICY": "PASSIVE"})
 
     def _side_by_side(self, command: Sequence[str], arguments: Iterable[Path], own: Mapping[str, str]) -> None:
         listed = self.folder / "arguments"
         listed.write_bytes(b"".join(bytes(path) + b"\0" for path in arguments))
         words = ["xargs", f"-P{SLOTS}", "-0", "-n1", "-a", str(listed), *command]
-        self._call(words, {**self.environment(), "CUDA_VISIBLE_DEVICES": "", **own})
+        seconds(words, env={**self.yard.variables, "CUDA_VISIBLE_DEVICES": "", **own}, cwd=self.folder)
 
 
 def _bare(run: Path, copies: Path) -> Path:
@@ -122,7 +117,8 @@ def measure_bare(pairs: int = 3, warm_up: int = 1) -> Comparison:
 @contextmanager
 def _bench() -> Iterator[SlotsBench]:
     with tempfile.TemporaryDirectory(prefix="study slots ") as folder:
-        bench = SlotsBench(Path(folder), environment_prefix(find_workspace(ROOT), "train"))
+        own = {"OMP_NUM_THREADS": "1", SLOTS_VARIABLE: str(SLOTS)}
+        bench = SlotsBench(Yard(Path(folder), ["train"], **own))
         bench.prepare()
         yield bench
 

@@ -16,13 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from measure import HEADER, YARD, Comparison, compare, pairs_from_command_line
-
-from tuneyard.control.environments import environment_prefix
-from tuneyard.control.leases import LEASES_VARIABLE
-from tuneyard.control.workspace import find_workspace
-
-ROOT = Path(__file__).parents[1]
+from measure import HEADER, Comparison, compare, pairs_from_command_line, seconds
+from yard import Yard
 
 BOUND = 1.05
 """The most that a run may cost, as a multiple of the rival."""
@@ -47,18 +42,21 @@ SPEC = {
 
 @dataclass(frozen=True)
 class Bench:
-    """A workspace of its own, and both sides of the comparison in it."""
+    """Both sides of the comparison, in a workspace of its own."""
 
-    folder: Path
-    prefix: Path
-    """The environment `train`, which both sides train in."""
+    yard: Yard
+
+    @property
+    def folder(self) -> Path:
+        return self.yard.folder
+
+    @property
+    def python(self) -> Path:
+        """Of the environment `train`, which both sides train in."""
+        return Path(self.yard.pythons["train"])
 
     def prepare(self) -> None:
-        """Write spec and settings, and what stands in for torchaudio on the rival's side, which needs it too."""
-        (self.folder / "pixi.toml").write_bytes((ROOT / "pixi.toml").read_bytes())
-        interpreter = str(self.prefix / "bin" / "python")
-        settings = {"environments": {"train": {"interpreter": interpreter}}}
-        (self.folder / "tuneyard.yaml").write_text(yaml.safe_dump(settings))
+        """Write the spec, and what stands in for torchaudio on the rival's side, which needs it too."""
         (self.folder / "spec.yaml").write_text(yaml.safe_dump(SPEC))
         stand_in = self.folder / "stand-in"
         stand_in.mkdir()
@@ -67,18 +65,12 @@ class Bench:
         )
 
     def _lacks_torchaudio(self) -> bool:
-        command = [self.prefix / "bin" / "python", "-c", "import torchaudio"]
+        command = [self.python, "-c", "import torchaudio"]
         return subprocess.run(command, capture_output=True, check=False).returncode != 0
-
-    def environment(self) -> dict[str, str]:
-        """Variables of both sides: one thread, no hub, bytecode kept; no waiting for runs of others on this machine."""
-        kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "INIT_CWD")}
-        own = {"TUNEYARD_WORKSPACE": str(self.folder), LEASES_VARIABLE: str(self.folder / "leases")}
-        return {**kept, **own, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
 
     def ours(self) -> None:
         """One run from its spec to its result."""
-        self._call([*YARD, "run", str(self.folder / "spec.yaml")], self.environment())
+        self.yard("run", str(self.folder / "spec.yaml"))
 
     def rival(self) -> None:
         """The same training by LLaMA-Factory alone: into a new folder, with data that it has not met before."""
@@ -86,19 +78,14 @@ class Bench:
         with tempfile.TemporaryDirectory() as tables:
             own = {"HF_DATASETS_CACHE": tables, "PYTHONPATH": str(self.folder / "stand-in")}
             file = max(self.folder.glob("runs/*/artifacts/llamafactory.yaml"), key=os.path.getmtime)
-            command = [str(self.prefix / "bin" / "llamafactory-cli"), "train", str(file)]
-            self._call(command, {**self.environment(), **own})
-
-    def _call(self, command: list[str], environment: dict[str, str]) -> None:
-        done = subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(f"{command} exited with {done.returncode}:\n{(done.stdout + done.stderr)[-3000:]}")
+            command = [self.python.with_name("llamafactory-cli"), "train", file]
+            seconds(command, env={**self.yard.variables, **own}, cwd=self.folder)
 
 
 def measure(pairs: int = 5) -> Comparison:
     """Time both in turn; the first of each, which writes bytecode, does not count."""
     with tempfile.TemporaryDirectory(prefix="train overhead ") as folder:
-        bench = Bench(Path(folder), environment_prefix(find_workspace(ROOT), "train"))
+        bench = Bench(Yard(Path(folder), ["train"], OMP_NUM_THREADS="1"))
         bench.prepare()
         bench.ours()  # the rival reads the YAML of a run
         return compare("20 LoRA steps", bench.ours, bench.rival, pairs=pairs)

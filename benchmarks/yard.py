@@ -25,18 +25,19 @@ ROOT = Path(__file__).parents[1]
 class Yard:
     """A workspace with its own leases: it waits for no run of somebody else's."""
 
-    def __init__(self, folder: Path, environments: Sequence[str]) -> None:
+    def __init__(self, folder: Path, environments: Sequence[str], **variables: str) -> None:
         """
         Args:
             folder: empty.
             environments: names of those that its runs work in.
+            variables: of every command.
         """
         self.folder = folder
         here = find_workspace(ROOT)
         self.pythons = {name: str(environment_prefix(here, name) / "bin" / "python") for name in environments}
         kept = {k: v for k, v in os.environ.items() if k not in ("PYTHONDONTWRITEBYTECODE", "INIT_CWD")}
         own = {"TUNEYARD_WORKSPACE": str(folder), LEASES_VARIABLE: str(folder / "leases"), "HF_HUB_OFFLINE": "1"}
-        self.variables = {**kept, **own}
+        self.variables = {**kept, **own, **variables}
         (folder / "pixi.toml").write_text("")
         settings = {"environments": {name: {"interpreter": python} for name, python in self.pythons.items()}}
         (folder / "tuneyard.yaml").write_text(yaml.safe_dump(settings))

@@ -69,7 +69,7 @@ def test_a_short_training_costs_no_more_than_llamafactorys_own_command() -> None
 
 
 def test_gsm8k_takes_less_time_than_by_lm_evals_own_command(gsm8k_folder: Path) -> None:
-    hold(lambda: [gsm8k.measure(gsm8k_folder, python_of("eval"), pairs=3)], [gsm8k.BOUND])
+    hold(lambda: [gsm8k.measure(gsm8k_folder, pairs=3)], [gsm8k.BOUND])
 
 
 def test_a_diagnosis_takes_hardly_longer_than_importing_the_engine() -> None:
