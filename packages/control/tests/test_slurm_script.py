@@ -6,6 +6,7 @@ import json
 import math
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,15 @@ def test_what_a_job_does_at_its_end_is_read_back_from_its_script(
     assert last_command(run) == []
     run.job_script.write_text(job_script(Workspace(run.path), run, {}, {"A": "b 'c"}, words))
     assert last_command(run) == words
+
+
+def test_it_is_done_by_the_interpreter_of_today(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = RunFolder(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.executable", "/removed/bin/python")
+        command = ["/removed/bin/python", "-m", "again"]
+        run.job_script.write_text(job_script(Workspace(tmp_path), run, {}, None, command))
+    assert last_command(run) == [sys.executable, "-m", "again"]
 
 
 @pytest.mark.parametrize("text", ["sbatch other.sh\n", "echo 'a\n"])

@@ -205,12 +205,17 @@ def job_script(
 
 
 def last_command(run: RunFolder) -> list[str]:
-    """`when_out_of_memory` of the job.sh that a run has; empty where it has none, or one that a person rewrote."""
+    """`when_out_of_memory` of the job.sh that a run has; empty where it has none, or one that a person rewrote.
+
+    The interpreter that wrote it gives way to this one: its environment may have been built anew, and the old removed.
+    """
     try:
         words = shlex.split(run.job_script.read_text(), comments=True)
-        return words[words.index(NODE) + 2 :]
+        node = words.index(NODE)
     except (FileNotFoundError, ValueError):
         return []
+    python = words[node - 3]
+    return [sys.executable if word == python else word for word in words[node + 2 :]]
 
 
 def array_script(
