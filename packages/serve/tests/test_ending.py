@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import socket
+import tempfile
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -31,10 +33,20 @@ def templateless(tiny: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_key_is_asked_for_everywhere_and_nothing_is_left_when_it_is_stopped(desk: Desk, templateless: Path) -> None:
+@pytest.fixture
+def scratch() -> Iterator[Path]:
+    """A folder for temporary files whose path is short enough for sockets."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+
+
+def test_a_key_is_asked_for_everywhere_and_nothing_is_left_when_it_is_stopped(
+    desk: Desk, templateless: Path, scratch: Path
+) -> None:
     spec = desk.path / "plain.yaml"
     spec.write_text(json.dumps({"kind": "serve", "model": str(templateless), "served_name": "plain", "port": 0}))
-    server = desk.serve(str(spec), "engine.max_model_len=256", env={"TUNEYARD_API_KEY": KEY})
+    server = desk.serve(str(spec), "engine.max_model_len=256", env={"TUNEYARD_API_KEY": KEY, "TMPDIR": str(scratch)})
+    assert [path for path in scratch.rglob("*") if path.is_socket()]
 
     # the key
     ready = told(server.run, "ready")[0]
@@ -70,6 +82,7 @@ def test_a_key_is_asked_for_everywhere_and_nothing_is_left_when_it_is_stopped(de
         deaf.sendall(f"{head}\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode())
         assert desk.yard("serve", "stop", server.run.id).code == 0
     assert server.run.status().state == "cancelled"
+    assert not [path for path in scratch.rglob("*") if path.is_socket()]
     assert left_of(server.run) == []
     with pytest.raises(OSError):
         socket.create_connection((address.hostname, address.port), timeout=1)

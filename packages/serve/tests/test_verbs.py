@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -142,3 +143,19 @@ def test_a_run_without_a_gpu_is_refused_by_the_vllm_that_needs_one_alone(tiny: P
     assert instead in (caught.value.way_out or "")
     arguments.refuse_without_gpu(without, on_cpu=True, instead=instead)
     arguments.refuse_without_gpu(served(tiny, gpus=1), on_cpu=False, instead=instead)
+
+
+def test_the_folder_of_sockets_is_gone_in_the_end_and_never_too_long_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with variables.sockets({}) as found:
+        folder = Path(found["VLLM_RPC_BASE_PATH"])
+        (folder / "left behind").touch()
+    assert not folder.exists()
+    with variables.sockets({"VLLM_RPC_BASE_PATH": "/own"}) as found:
+        assert found == {}
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(long))
+    with variables.sockets({}) as found:
+        assert found == {}

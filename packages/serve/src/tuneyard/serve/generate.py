@@ -16,7 +16,7 @@ from tuneyard.core.worker import Job
 from tuneyard.data.image_files import fault
 from tuneyard.serve import tokens
 from tuneyard.serve.arguments import computes_on_cpu, refuse_without_gpu
-from tuneyard.serve.variables import defaults
+from tuneyard.serve.variables import defaults, sockets
 
 QUEUED = 2
 """Inputs in the engine's queue for each that it can compute at once: it never waits for the next."""
@@ -32,7 +32,9 @@ def run(job: Job) -> None:
         SetupError: vLLM for CUDA is installed and there is no GPU.
         RunError: every input failed.
     """
-    generation.generate(job, lambda: backend(job))
+    with sockets(os.environ) as folder:
+        os.environ.update(folder)
+        generation.generate(job, lambda: backend(job))
 
 
 def settings(spec: GenerateSpec, on_cpu: bool, tokenizer: str | None = None) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from tuneyard.core.worker import Job
 from tuneyard.serve.arguments import computes_on_cpu, refuse_without_gpu
 from tuneyard.serve.asking import Asked
 from tuneyard.serve.explain import explain
-from tuneyard.serve.variables import KEY_VARIABLE, of_server
+from tuneyard.serve.variables import KEY_VARIABLE, of_server, sockets
 
 POLL_SECONDS = 0.1
 
@@ -59,13 +59,14 @@ def _started(job: Job, on_cpu: bool) -> Iterator[tuple[subprocess.Popen[bytes], 
     """The process that serves, and where its first word comes from; at the end of the block it has ended."""
     reading, writing = os.pipe()
     command = [sys.executable, "-P", "-m", "tuneyard.serve.server", str(job.folder.path), str(writing)]
-    server = subprocess.Popen(command, env=of_server(job.spec, on_cpu, os.environ), pass_fds=(writing,))
-    os.close(writing)
-    try:
-        yield server, reading
-    finally:
-        os.close(reading)
-        _end(server, job.spec.cancel_grace)
+    with sockets(os.environ) as folder:
+        server = subprocess.Popen(command, env=of_server(job.spec, on_cpu, os.environ) | folder, pass_fds=(writing,))
+        os.close(writing)
+        try:
+            yield server, reading
+        finally:
+            os.close(reading)
+            _end(server, job.spec.cancel_grace)
 
 
 def _end(server: subprocess.Popen[bytes], grace: float) -> None:

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 
 from tuneyard.core.specs import GenerateSpec, ServeSpec
 
 KEY_VARIABLE = "TUNEYARD_API_KEY"
 """The key that requests must carry; vLLM reads it from a variable too, so that no command line shows it."""
+
+SOCKETS_VARIABLE = "VLLM_RPC_BASE_PATH"
+"""The folder of the sockets over which vLLM's processes talk."""
+
+LONGEST_FOLDER = 70
+"""Characters that a folder of vLLM's sockets may have: 107 of a socket's path (unix(7)), less its name, a UUID."""
 
 GIB = 2**30
 
@@ -42,6 +50,16 @@ def defaults(spec: ServeSpec | GenerateSpec, on_cpu: bool) -> dict[str, str]:
         if spec.engine.get("kv_cache_memory_bytes") is None:
             found["VLLM_CPU_KVCACHE_SPACE"] = str(cache_gib())
     return found
+
+
+@contextmanager
+def sockets(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The variable that names a folder for sockets, which is gone at the end of the block: vLLM leaves them behind."""
+    with tempfile.TemporaryDirectory(prefix="vllm-", ignore_cleanup_errors=True) as folder:
+        if SOCKETS_VARIABLE in given or len(os.fsencode(folder)) > LONGEST_FOLDER:
+            yield {}
+        else:
+            yield {SOCKETS_VARIABLE: folder}
 
 
 def of_server(spec: ServeSpec, on_cpu: bool, given: Mapping[str, str]) -> dict[str, str]:
