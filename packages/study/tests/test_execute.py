@@ -23,6 +23,7 @@ from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.study.commands.cancel import cancel
 from tuneyard.study.execute import Execution, Tally
+from tuneyard.study.generate import generate
 from tuneyard.study.jobs import training
 from tuneyard.study.journal import Journal
 from tuneyard.study.state import states_of
@@ -129,6 +130,27 @@ def test_a_changed_dataset_file_makes_another_run(write: Write, desk: Workspace)
     study.folder.journal.unlink()
     run(study)
     assert len(runs(study)) == 2
+
+
+def test_data_are_prepared_once_for_all_runs_and_anew_where_their_file_has_changed(
+    write: Write, desk: Workspace
+) -> None:
+    rows = desk.path / "rows.jsonl"
+    rows.write_text('{"instruction": "a", "output": "b"}\n')
+    base = {"kind": "train", "model": "builtin:tiny", "dataset": str(rows)}
+    study = write(base=base, variables={"lora_rank": [8, 16]}, seeds=[1, 2], evaluation=None)
+    generate(study)
+    run(study)
+    files = [each.data / name for each in runs(study) for name in ("train.jsonl", "manifest.json")]
+    assert len({path.stat().st_ino for path in files}) == 2
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o444}
+    assert "rows of" not in "".join(each.attempt(1).stderr.read_text() for each in runs(study))
+
+    rows.write_text('{"instruction": "a", "output": "c, and more"}\n')
+    study.folder.journal.unlink()
+    run(study)
+    assert len(runs(study)) == 8
+    assert sum("c, and more" in (each.data / "train.jsonl").read_text() for each in runs(study)) == 4
 
 
 def test_a_run_that_fails_in_the_middle_leaves_the_others_alone(write: Write) -> None:

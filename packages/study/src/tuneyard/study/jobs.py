@@ -195,14 +195,15 @@ def content_of(study: Study, resolved: Resolved) -> str:
     """
     spec = {k: v for k, v in resolved.spec.model_dump(mode="json").items() if k not in _WITHOUT_EFFECT}
     versions = engine_schema(study.workspace, environment_of(spec))["versions"]
-    return digest([spec, versions, sorted(_signatures(spec))])
+    return digest([spec, versions, sorted(file_signatures(spec))])
 
 
-def _signatures(value: Any) -> set[str]:
+def file_signatures(value: Any) -> set[str]:
+    """Size and time of change of every file that a value names by its absolute path, somewhere in it."""
     if isinstance(value, dict):
-        return {found for entry in value.values() for found in _signatures(entry)}
+        return {found for entry in value.values() for found in file_signatures(entry)}
     if isinstance(value, list):
-        return {found for entry in value for found in _signatures(entry)}
+        return {found for entry in value for found in file_signatures(entry)}
     if isinstance(value, str) and value.startswith("/"):
         return set(_files(value))
     return set()

@@ -14,6 +14,7 @@ from tuneyard.control.run import resume_variables
 from tuneyard.control.study_mark import marked, read_mark
 from tuneyard.core.errors import RunError
 from tuneyard.core.run_folder import RunFolder
+from tuneyard.study.data import give_data
 from tuneyard.study.jobs import TRAIN, Job, content_of, request_of
 from tuneyard.study.journal import HALVED, Journal
 from tuneyard.study.study import Study
@@ -83,6 +84,8 @@ class Starter:
             return Made(same, False, resolved.variables)
         mark = {"study": self.study.name, "job": job.key, "asked": job.asked, "content": content}
         run = create(self.study.workspace, resolved.spec, marked(mark, request.as_given()))
+        if job.stage == TRAIN:
+            give_data(self.study, run)
         self._by_content.setdefault(content, []).insert(0, run.id)
         self.journal.write(job, what, run.id)
         return Made(run, True, resolved.variables)
