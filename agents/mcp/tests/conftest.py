@@ -6,9 +6,7 @@ import hashlib
 import importlib.util
 import json
 import os
-import shlex
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_workers import kill_runs, make_worker
 
 sys.path.insert(0, str(Path(__file__).parent))  # for the modules that the tests here share
 
@@ -25,23 +24,7 @@ from raw_client import NEW, OLD, ROOT, TRAIN, Client
 from tuneyard.control import launch
 from tuneyard.control.index import run_ids
 from tuneyard.control.workspace import Workspace
-from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder
-
-SMALL_LIBRARY = ROOT / "packages" / "control" / "tests" / "small_library.py"
-
-
-def make_worker(folder: Path, name: str) -> Path:
-    """An interpreter that finds the small worker of control's tests before any other."""
-    package = folder / "sources" / "tuneyard" / name
-    package.mkdir(parents=True)
-    (package / "__main__.py").write_bytes(SMALL_LIBRARY.read_bytes())
-    interpreter = folder / "prefix" / "bin" / "python"
-    interpreter.parent.mkdir(parents=True, exist_ok=True)
-    sources = shlex.quote(str(folder / "sources"))
-    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={sources} exec {shlex.quote(sys.executable)} "$@"\n')
-    interpreter.chmod(0o755)
-    return interpreter
 
 
 @pytest.fixture
@@ -61,12 +44,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     workspace = Workspace(folder)
     yield workspace
-    for run in (RunFolder(workspace.runs / name) for name in run_ids(workspace.runs)):
-        latest = run.latest()
-        record = latest.read_supervisor() if latest else None
-        if record and latest and latest.supervisor_lives():
-            os.kill(record["pid"], signal.SIGKILL)
-        kill_run(run.id)
+    kill_runs(RunFolder(workspace.runs / name) for name in run_ids(workspace.runs))
 
 
 @pytest.fixture

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from small_workers import kill_runs, make_worker
 
 from tuneyard.control import launch
 from tuneyard.control.index import run_ids
 from tuneyard.control.workspace import Workspace
-from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder, RunStatus, create_run
 
 WORKER = """
@@ -146,25 +143,7 @@ class Place:
         return run.status()
 
     def clean_up(self) -> None:
-        for run in self.made:
-            latest = run.latest()
-            record = latest.read_supervisor() if latest else None
-            if record and latest and latest.supervisor_lives():
-                os.kill(record["pid"], signal.SIGKILL)
-            kill_run(run.id)
-
-
-def make_worker(folder: Path, name: str, source: str | None = None) -> Path:
-    """An interpreter that finds the small workers before any other."""
-    package = folder / "sources" / "tuneyard" / name
-    package.mkdir(parents=True)
-    (package / "__main__.py").write_text(source or WORKER.replace("NAME", name))
-    interpreter = folder / "prefix" / "bin" / "python"
-    interpreter.parent.mkdir(parents=True, exist_ok=True)
-    sources = shlex.quote(str(folder / "sources"))
-    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={sources} exec {shlex.quote(sys.executable)} "$@"\n')
-    interpreter.chmod(0o755)
-    return interpreter
+        kill_runs(self.made)
 
 
 @pytest.fixture
@@ -172,7 +151,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     folder = tmp_path / 'a "quoted" folder, it\'s\nüber zwei Zeilen'
     folder.mkdir()
     (folder / "pixi.toml").touch()
-    interpreters = {name: {"interpreter": str(make_worker(folder, name))} for name in ("train", "eval")}
+    interpreters = {
+        name: {"interpreter": str(make_worker(folder, name, WORKER.replace("NAME", name)))}
+        for name in ("train", "eval")
+    }
     (folder / "tuneyard.yaml").write_text(json.dumps({"environments": interpreters}))
     prepare = folder / "sources" / "tuneyard" / "data"
     prepare.mkdir()
@@ -195,9 +177,8 @@ def small_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     in a cache beside them."""
     folder = tmp_path_factory.mktemp("small") / 'a library, it\'s "ünï"'
     folder.mkdir()
-    source = (Path(__file__).parent / "small_library.py").read_text()
     for name in ("train", "eval"):
-        make_worker(folder, name, source)
+        make_worker(folder, name)
     for name in ("schemas", "models"):
         (folder / "cache" / name).mkdir(parents=True)
     return folder

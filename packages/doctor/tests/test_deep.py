@@ -3,31 +3,21 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from small_workers import SMALL_LIBRARY, make_worker
 
 if TYPE_CHECKING:
     from conftest import Clinic
 
 ROOT = Path(__file__).parents[3]
-SMALL_LIBRARY = ROOT / "packages" / "control" / "tests" / "small_library.py"
 
 
-def small_worker(clinic: Clinic, name: str, source: str | None = None) -> None:
+def small_worker(clinic: Clinic, name: str, source: str = SMALL_LIBRARY) -> None:
     """An environment whose worker is a real one with a library of a few lines."""
-    sources = clinic.path / "sources" / name
-    package = sources / "tuneyard" / name
-    package.mkdir(parents=True)
-    (package / "__main__.py").write_text(source or SMALL_LIBRARY.read_text())
-    interpreter = clinic.path / "prefixes" / name / "bin" / "python"
-    interpreter.parent.mkdir(parents=True)
-    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={shlex.quote(str(sources))} exec {sys.executable} "$@"\n')
-    interpreter.chmod(0o755)
-    clinic.name_interpreter(name, interpreter)
+    clinic.name_interpreter(name, make_worker(clinic.path / "small" / name, name, source))
 
 
 def test_runs_that_succeed_are_removed_again(clinic: Clinic) -> None:
@@ -44,7 +34,7 @@ def test_runs_that_succeed_are_removed_again(clinic: Clinic) -> None:
 
 def test_a_run_that_fails_is_kept_and_named(clinic: Clinic) -> None:
     broken = "    sys.exit('ModuleNotFoundError: No module named numpy')\n"
-    source = SMALL_LIBRARY.read_text().replace("    engine = job.spec.engine\n", broken, 1)
+    source = SMALL_LIBRARY.replace("    engine = job.spec.engine\n", broken, 1)
     assert broken in source
     small_worker(clinic, "eval", source)
     seen = clinic.diagnose("eval", "--deep")

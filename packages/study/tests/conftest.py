@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import shlex
-import signal
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from small_workers import kill_runs, make_worker
 
 from tuneyard.control.index import run_ids
 from tuneyard.control.workspace import Workspace
-from tuneyard.core.processes import kill_run
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.study.study import Study, open_study
 
-SMALL = Path(__file__).with_name("small_worker.py")
+SMALL = Path(__file__).with_name("small_worker.py").read_text()
 
 Write = Callable[..., Study]
 
@@ -38,26 +35,13 @@ EXPERIMENT: dict[str, Any] = {
 }
 
 
-def make_interpreter(folder: Path, name: str) -> Path:
-    """An interpreter that finds the small worker before any other."""
-    package = folder / "sources" / "tuneyard" / name
-    package.mkdir(parents=True)
-    (package / "__main__.py").write_bytes(SMALL.read_bytes())
-    interpreter = folder / "prefix" / "bin" / "python"
-    interpreter.parent.mkdir(parents=True, exist_ok=True)
-    sources = shlex.quote(str(folder / "sources"))
-    interpreter.write_text(f'#!/bin/sh\nPYTHONPATH={sources} exec {shlex.quote(sys.executable)} "$@"\n')
-    interpreter.chmod(0o755)
-    return interpreter
-
-
 @pytest.fixture
 def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]:
     """A workspace whose workers do next to nothing, whose hub answers nobody, and whose cache is new."""
     folder = tmp_path / 'work space, it\'s "ünï"'
     folder.mkdir()
     (folder / "pixi.toml").touch()
-    interpreters = {name: {"interpreter": str(make_interpreter(folder, name))} for name in ("train", "eval")}
+    interpreters = {name: {"interpreter": str(make_worker(folder, name, SMALL))} for name in ("train", "eval")}
     (folder / "tuneyard.yaml").write_text(json.dumps({"environments": interpreters}))
     for name in [n for n in os.environ if n.startswith(("HF_", "PIXI_"))] + ["INIT_CWD"]:
         monkeypatch.delenv(name, raising=False)
@@ -68,12 +52,7 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Workspace]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     workspace = Workspace(folder)
     yield workspace
-    for run in (RunFolder(workspace.runs / name) for name in run_ids(workspace.runs)):
-        latest = run.latest()
-        record = latest.read_supervisor() if latest else None
-        if record and latest and latest.supervisor_lives():
-            os.kill(record["pid"], signal.SIGKILL)
-        kill_run(run.id)
+    kill_runs(RunFolder(workspace.runs / name) for name in run_ids(workspace.runs))
 
 
 @pytest.fixture
