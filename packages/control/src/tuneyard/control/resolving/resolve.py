@@ -210,7 +210,9 @@ def _processes(asked: int | None, gpus: int) -> int:
 def _refuse_nodes_here(nodes: int) -> None:
     if nodes > 1 and later() is None:
         raise RequestError(
-            f"{nodes} nodes train together only on SLURM", where="nodes", way_out="--on slurm, or nodes=1"
+            f"{nodes} nodes train together only on SLURM",
+            where="nodes",
+            way_out="start it on SLURM (on: slurm), or nodes=1",
         )
 
 
