@@ -30,7 +30,7 @@ NAME = f"a study of 8 trainings on {SLOTS} slots"
 BOUND = 1.05
 """The most that a study may cost, as a multiple of LLaMA-Factory's own command."""
 
-BARE_BOUND = 1.25
+BARE_BOUND = 1.05
 """The same as a multiple of the bare workers, which are given what the study has to make: configurations and data."""
 
 EXPERIMENT = {

@@ -63,8 +63,8 @@ def parts() -> list[Part]:
         Part("fast", ((*pytest, "not slow and not alone", "tests", *light),), is_pytest=True, is_fast=True),
         Part("end-to-end", ((*pytest, "slow and not alone", "tests"),), is_pytest=True),
         Part("agents", ((*pytest, "not alone", "agents"),), is_pytest=True),
-        Part("studies", ((*pytest, "slow and not alone", *light),), is_pytest=True),
         *(Part(name, (worker_tests(name),), is_pytest=True) for name in WORKERS),
+        Part("studies", ((*pytest, "slow and not alone", *light),), is_pytest=True),
         Part("benchmarks", ((*pytest, "alone", "tests", *light, "agents"),), is_pytest=True, is_alone=True),
     ]
 

@@ -169,6 +169,18 @@ def test_what_a_succeeded_worker_left_running_is_ended(place: Place) -> None:
     assert not place.alive(int(place.noted(run, "stray")))
 
 
+@pytest.mark.slow
+def test_a_succeeded_worker_that_hangs_in_its_exit_is_ended_and_its_device_is_free_again(place: Place) -> None:
+    run = place.start("import threading; threading.Thread(target=time.sleep, args=(600,)).start()")
+    attempt = run.attempt(1)
+    assert launch.wait(run, 30).state == "succeeded"
+    assert holder("cpu-0") == run.id
+    place.until(lambda: not attempt.supervisor_lives(), 60)
+    assert holder("cpu-0") is None
+    assert run.status().state == "succeeded"
+    assert "had not left 30 s after its result" in attempt.supervisor_log.read_text()
+
+
 def test_a_process_that_hides_its_variables_and_its_parent_is_found_all_the_same(place: Place) -> None:
     do = """
 pid = os.fork()

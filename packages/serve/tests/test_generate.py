@@ -40,10 +40,11 @@ def started(desk: Desk, *words: str) -> RunFolder:
 
 
 def generated(desk: Desk, *words: str) -> tuple[RunFolder, dict[str, Any], list[dict[str, Any]]]:
-    """A generation that succeeded: run, result, rows."""
+    """A generation that succeeded and has left: run, result, rows."""
     done = desk.yard("run", "--kind", "generate", "--json", *words)
     assert done.code == 0, done.out[-3000:] + done.err[-3000:]
     run = find_run(desk.path / "runs", done.json["id"])
+    assert until(lambda: not processes_of(run.id), 20)
     return run, result_of(run), rows_of(run.responses)
 
 

@@ -45,6 +45,9 @@ CANCEL_GRACE = 60.0
 STRAY_GRACE = 1.0
 """Seconds in which what a succeeded worker left behind may end by itself, to tidy up shared memory."""
 
+LEAVING_SECONDS = 30.0
+"""How long a worker may take to leave after its result: one that hangs in its exit would keep its devices for ever."""
+
 LATE_TERM_SECONDS = 2.0
 """How long after a worker SLURM's TERM may come here: it goes to all processes of a job, one after the other."""
 
@@ -220,7 +223,7 @@ class Supervisor:
 
     def _watch(self, process: subprocess.Popen[bytes]) -> tuple[Stopped | None, float]:
         """Wait for the worker's end; when it is asked to end, give it `cancel_grace` and no more."""
-        stopped, asked_at, kill_at = None, 0.0, 0.0
+        stopped, asked_at, kill_at, leave_by = None, 0.0, 0.0, 0.0
         grace = self.spec.get("cancel_grace", CANCEL_GRACE)
         warm_at = time.monotonic() + _WARM_UP_AFTER
         while process.poll() is None:
@@ -230,6 +233,11 @@ class Supervisor:
                     asked_at, kill_at = time.time(), time.monotonic() + self._bounded(grace)
                     process.terminate()
             elif time.monotonic() >= kill_at or self._asked_to_hurry():
+                break
+            if not leave_by and self.attempt.result.exists():
+                leave_by = time.monotonic() + LEAVING_SECONDS
+            if leave_by and time.monotonic() >= leave_by:
+                print(f"the worker had not left {LEAVING_SECONDS:g} s after its result; it is ended", file=sys.stderr)
                 break
             self._pause(process)
             if warm_at and time.monotonic() > warm_at:

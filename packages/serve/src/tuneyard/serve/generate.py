@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields
 from typing import Any
 
@@ -32,9 +33,9 @@ def run(job: Job) -> None:
         SetupError: vLLM for CUDA is installed and there is no GPU.
         RunError: every input failed.
     """
-    with sockets(os.environ) as folder:
+    with sockets(os.environ) as folder, ExitStack() as engines:
         os.environ.update(folder)
-        generation.generate(job, lambda: backend(job))
+        generation.generate(job, lambda: engines.enter_context(closing(backend(job))))
 
 
 def settings(spec: GenerateSpec, on_cpu: bool, tokenizer: str | None = None) -> dict[str, Any]:
@@ -195,6 +196,10 @@ class Engine:
             for output in engine.step() if self._under_way else ():
                 if output.finished:
                     told(self._answered(output))
+
+    def close(self) -> None:
+        """End vLLM's processes, for which Python would wait at its exit."""
+        self.llm.llm_engine.engine_core.shutdown()
 
     def _queue(self, work: Work) -> str | None:
         """Give an input to the engine; what is wrong with it, or None."""

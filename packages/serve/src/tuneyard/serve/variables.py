@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -55,11 +56,15 @@ def defaults(spec: ServeSpec | GenerateSpec, on_cpu: bool) -> dict[str, str]:
 @contextmanager
 def sockets(given: Mapping[str, str]) -> Iterator[dict[str, str]]:
     """The variable that names a folder for sockets, which is gone at the end of the block: vLLM leaves them behind."""
-    with tempfile.TemporaryDirectory(prefix="vllm-", ignore_cleanup_errors=True) as folder:
+    # no TemporaryDirectory: its finalizer would make Python's exit wait for vLLM's processes before it ends them
+    folder = tempfile.mkdtemp(prefix="vllm-")
+    try:
         if SOCKETS_VARIABLE in given or len(os.fsencode(folder)) > LONGEST_FOLDER:
             yield {}
         else:
             yield {SOCKETS_VARIABLE: folder}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def of_server(spec: ServeSpec, on_cpu: bool, given: Mapping[str, str]) -> dict[str, str]:
