@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,7 @@ import pytest
 from desk import Desk, until
 
 from tuneyard.control.servers import Served
-from tuneyard.core.processes import processes_of
+from tuneyard.core.processes import kill_run, processes_of
 from tuneyard.core.run_folder import RunFolder, find_run
 
 pytestmark = pytest.mark.slow
@@ -65,10 +63,11 @@ def test_killed_and_resumed_every_adapter_answers_every_input_once(
     words = (f"dataset={questions}", "model=builtin:tiny", f"adapters=[run:{low},run:{high}]", "max_tokens=100")
     run = started(desk, *words, "batch_size=2", *SMALL)
     part = run.responses_part
-    assert until(lambda: (part.exists() and part.read_bytes().count(b"\n") >= 6) or run.status().ended, 480)
-    for process in processes_of(run.id):
-        os.kill(process, signal.SIGKILL)
+    result = run.attempt(1).result
+    assert until(lambda: result.exists() or (part.exists() and part.read_bytes().count(b"\n") >= 6), 480)
+    assert kill_run(run.id) == []
     assert until(lambda: run.status().ended, 60)
+    assert run.status().state == "failed", result_of(run)
     kept = part.read_bytes().count(b"\n")
     assert 6 <= kept < 120
     assert desk.yard("resume", run.id).code == 0
