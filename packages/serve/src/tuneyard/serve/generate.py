@@ -198,8 +198,8 @@ class Engine:
                     told(self._answered(output))
 
     def close(self) -> None:
-        """End vLLM's processes, for which Python would wait at its exit."""
-        self.llm.llm_engine.engine_core.shutdown()
+        """End vLLM's processes, for which Python would wait at its exit; all is answered, so at once."""
+        self.llm.llm_engine.engine_core.shutdown(timeout=1.0)
 
     def _queue(self, work: Work) -> str | None:
         """Give an input to the engine; what is wrong with it, or None."""
