@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from tuneyard.core.documents import Document
-from tuneyard.core.masking import mask_secrets
+from tuneyard.core.masking import masking
 
 CONCISE = 1500
 """Characters that a concise answer has at most, as text and as data."""
@@ -50,11 +51,15 @@ class Answer(BaseModel):
 
 def masked(value: Any) -> Any:
     """A value with the secrets in all its texts masked."""
+    return _masked(value, masking())
+
+
+def _masked(value: Any, mask: Callable[[str], str]) -> Any:
     if isinstance(value, str):
-        return mask_secrets(value)
+        return mask(value)
     if isinstance(value, dict):
-        return {key: masked(entry) for key, entry in value.items()}
-    return [masked(entry) for entry in value] if isinstance(value, list) else value
+        return {key: _masked(entry, mask) for key, entry in value.items()}
+    return [_masked(entry, mask) for entry in value] if isinstance(value, list) else value
 
 
 def clip(text: str, room: int) -> str:

@@ -180,10 +180,14 @@ class Index:
         rows = connection.execute("select * from runs where state <> 'succeeded'")
         self._others = {row[0]: row for row in rows}
 
-    def in_states(self, names: Iterable[str], wanted: frozenset[str]) -> list[str]:
+    def in_states(self, names: list[str], wanted: frozenset[str]) -> list[str]:
         """The runs in one of these states, as they are known to have ended, else from their files."""
-        succeeded, with_succeeded = self._succeeded, "succeeded" in wanted
-        return [n for n in names if (with_succeeded if n in succeeded else self._current(n)[2] in wanted)]
+        succeeded = self._succeeded
+        others = [name for name in names if name not in succeeded]
+        if "succeeded" not in wanted:
+            return [name for name in others if self._current(name)[2] in wanted]
+        unwanted = {name for name in others if self._current(name)[2] not in wanted}
+        return [name for name in names if name not in unwanted]
 
     def _current(self, name: str) -> Row:
         """The row of a run that is not known to have succeeded."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 _SECRET_NAME = re.compile(r"(TOKEN|KEY|SECRET|PASSWORD|PASSWD|CREDENTIAL)S?$", re.IGNORECASE)
 _KNOWN_SHAPES = re.compile(
@@ -33,7 +33,21 @@ def mask_secrets(text: str, environment: Mapping[str, str] | None = None) -> str
         text: what is to be shown.
         environment: variables whose secret values are masked wherever they stand. Default: this process's own.
     """
-    for value in secret_values(os.environ if environment is None else environment):
-        text = text.replace(value, MASK)
-    text = _KNOWN_SHAPES.sub(MASK, text)
-    return _ASSIGNED.sub(lambda m: m.group(1) + (MASK if not m.group(2).isdigit() else m.group(2)), text)
+    return masking(environment)(text)
+
+
+def masking(environment: Mapping[str, str] | None = None) -> Callable[[str], str]:
+    """What masks many texts as `mask_secrets` masks one; the environment is read once."""
+    values = secret_values(os.environ if environment is None else environment)
+
+    def mask(text: str) -> str:
+        for value in values:
+            text = text.replace(value, MASK)
+        return _ASSIGNED.sub(_masked_value, _KNOWN_SHAPES.sub(MASK, text))
+
+    return mask
+
+
+def _masked_value(assigned: re.Match[str]) -> str:
+    name, value = assigned.groups()
+    return name + (value if value.isdigit() else MASK)

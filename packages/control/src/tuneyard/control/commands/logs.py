@@ -11,7 +11,7 @@ from tuneyard.control.commands.arguments import Arguments
 from tuneyard.control.workspace import find_workspace
 from tuneyard.core.errors import RequestError
 from tuneyard.core.failures import log_tail
-from tuneyard.core.masking import mask_secrets
+from tuneyard.core.masking import masking
 from tuneyard.core.run_folder import Attempt, RunFolder, find_run
 
 MOST_LINES = 5000
@@ -68,13 +68,13 @@ def _attempt(run: RunFolder, number: int | None) -> Attempt:
 
 def _follow(attempt: Attempt, path: Path, offset: int) -> None:
     """Print what is added until the attempt has ended and everything of it is printed. Whole lines: masks fit them."""
-    rest = b""
+    rest, mask = b"", masking()
     while True:
         ended = attempt.state().ended  # asked before the last reading, so that nothing is missed
         data, offset = _read_from(path, offset)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
-            print(mask_secrets(line.decode("utf-8", "replace")))
+            print(mask(line.decode("utf-8", "replace")))
         if ended and not data:
             break
         if len(rest) > _BLOCK:  # a progress bar never ends its line
@@ -82,7 +82,7 @@ def _follow(attempt: Attempt, path: Path, offset: int) -> None:
         if not data:
             time.sleep(POLL_SECONDS)
     if rest:
-        print(mask_secrets(rest.decode("utf-8", "replace")))
+        print(mask(rest.decode("utf-8", "replace")))
 
 
 def _read_from(path: Path, offset: int) -> tuple[bytes, int]:
