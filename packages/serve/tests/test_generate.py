@@ -25,7 +25,7 @@ SMALL = ("gpus=0", f"engine={{max_model_len: {CONTEXT}, dtype: float32}}")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Sums of one digit, and one prompt that is longer than the context."""
     file = tmp_path_factory.mktemp("inputs") / "questions.jsonl"
-    rows = [{"prompt": f"Add {n % 10} and {n // 10}.", "target": str(n % 10 + n // 10)} for n in range(60)]
+    rows = [{"prompt": f"Add {n % 10} and {n // 10}.", "target": str(n % 10 + n // 10)} for n in range(100)]
     rows[7]["prompt"] = "x" * 3000
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return file
@@ -69,14 +69,14 @@ def test_killed_and_resumed_every_adapter_answers_every_input_once(
     assert until(lambda: run.status().ended, 60)
     assert run.status().state == "failed", result_of(run)
     kept = part.read_bytes().count(b"\n")
-    assert 6 <= kept < 120
+    assert 6 <= kept < 200
     assert desk.yard("resume", run.id).code == 0
     assert run.status().state == "succeeded", result_of(run)["failure"]
     rows, metrics = rows_of(run.responses), result_of(run)["metrics"]
-    assert [(row["input"], row["adapter"]) for row in rows] == [(n, a) for n in range(60) for a in (low, high)]
+    assert [(row["input"], row["adapter"]) for row in rows] == [(n, a) for n in range(100) for a in (low, high)]
     failed = [row for row in rows if row["error"]]
     assert [row["input"] for row in failed] == [7, 7] and "context is 256" in failed[0]["error"]
-    assert metrics["rows"]["value"] == 120 and metrics["errors"]["value"] == 2
+    assert metrics["rows"]["value"] == 200 and metrics["errors"]["value"] == 2
     by_adapter = {name: [row["response"] for row in rows if row["adapter"] == name] for name in (low, high)}
     assert by_adapter[low] != by_adapter[high]
 

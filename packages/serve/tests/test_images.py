@@ -11,7 +11,7 @@ from typing import Any
 import openai
 import pytest
 from desk import Desk, until
-from vision import IMAGE_TOKENS, write_vision
+from vision import IMAGE_TOKENS, merged_answer, write_adapter, write_vision
 
 from tuneyard.control.servers import Served
 from tuneyard.core.run_folder import find_run
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 AROUND = 3
 """Tokens that mark the beginning and the end of an image."""
 
-SMALL = "engine={max_model_len: 256, dtype: float32}"
+SMALL = "engine={max_model_len: 256, dtype: float32, limit_mm_per_prompt: {image: 2}}"
 
 
 @pytest.fixture(scope="module")
@@ -68,8 +68,10 @@ QUESTIONS = {
     "cut": asked(ONE, images=["cut.png"]),
     "letter": asked(ONE, images=["letter.png"]),
     "gone": asked(ONE, images=["gone.png"]),
+    "many": asked("<image><image><image>", images=["red.png", "blue.png", "red.jpg"]),
+    "spoken of": asked(ONE, images=[]),
 }
-FAILS = {"long": "256", "cut": "cut off", "letter": "no image", "gone": "No such file"}
+FAILS = {"long": "256", "cut": "cut off", "letter": "no image", "gone": "No such file", "many": "At most 2 image"}
 
 
 def generated(desk: Desk, album: Path, questions: dict[str, Any], *words: str) -> dict[str, dict[str, Any]]:
@@ -150,6 +152,17 @@ def test_any_client_may_send_an_image_to_the_server(album: Path, rows: dict[str,
     asked = openai.OpenAI(base_url=sees.url, api_key="none", timeout=120, max_retries=0).chat.completions
     answer = asked.create(model=sees.names()[0], messages=turns, max_tokens=8, temperature=0)
     assert answer.choices[0].message.content == rows["blue"]["response"]
+
+
+def test_an_adapter_of_the_language_model_answers_about_images(
+    desk: Desk, album: Path, vision: Path, rows: dict[str, dict[str, Any]], tmp_path: Path
+) -> None:
+    adapter = write_adapter(tmp_path / "adapter", vision)
+    adapted = generated(desk, album, TEXT_AND_IMAGE, f"model={vision}", f"adapters={{own: {adapter}}}", SMALL)
+    assert not any(row["error"] for row in adapted.values())
+    assert all(adapted[name]["response"] != rows[name]["response"] for name in TEXT_AND_IMAGE)
+    assert adapted["red"]["prompt_tokens"] == rows["red"]["prompt_tokens"]
+    assert adapted["none"]["response"] == merged_answer(vision, adapter, "What is it?", tokens=8)
 
 
 TEXT_AND_IMAGE = {name: QUESTIONS[name] for name in ("none", "red")}

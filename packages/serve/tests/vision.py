@@ -66,6 +66,51 @@ def write_vision(folder: Path) -> Path:
     return folder
 
 
+RANK, ALPHA = 8, 16
+
+
+def write_adapter(folder: Path, model: Path) -> Path:
+    """Write a random LoRA adapter of the language model's queries into a folder as PEFT saves one."""
+    import torch
+    from safetensors.torch import save_file
+
+    torch.manual_seed(1)
+    names = [f"base_model.model.model.text_model.layers.{n}.self_attn.q_proj" for n in range(2)]
+    down = {f"{name}.lora_A.weight": 0.3 * torch.randn(RANK, 64) for name in names}
+    up = {f"{name}.lora_B.weight": 0.3 * torch.randn(64, RANK) for name in names}
+    folder.mkdir()
+    save_file({**down, **up}, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": str(model),
+        "r": RANK,
+        "lora_alpha": ALPHA,
+        "target_modules": r".*text_model.*q_proj",
+        "bias": "none",
+    }
+    (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def merged_answer(model: Path, adapter: Path, prompt: str, tokens: int) -> str:
+    """What transformers answers, greedily, with the adapter's products added to the weights."""
+    import torch
+    from safetensors.torch import load_file
+    from transformers import AutoTokenizer, Idefics3ForConditionalGeneration
+
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    merged = Idefics3ForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+    parts = load_file(adapter / "adapter_model.safetensors")
+    for name in [name for name in parts if "lora_A" in name]:
+        weight = merged.get_parameter(name.removeprefix("base_model.model.").replace(".lora_A", ""))
+        weight.data += ALPHA / RANK * parts[name.replace("lora_A", "lora_B")] @ parts[name]
+    text = f"{BEGIN}<|user|>{prompt}<|end|><|assistant|>"
+    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
+    answer = merged.generate(**ids, max_new_tokens=tokens, do_sample=False)[0, ids["input_ids"].shape[1] :]
+    return tokenizer.decode(answer, skip_special_tokens=True)
+
+
 def _tokenizer(folder: Path) -> Any:
     """That of builtin:tiny with the marks of images, and with a BOS token that it puts before what it encodes."""
     from tokenizers.processors import TemplateProcessing
