@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import pytest
 
 from tuneyard.control.endpoints import KEY_VARIABLE, check_address, find_endpoint, is_loopback, served_url
 from tuneyard.control.resolving.hub import Hub
-from tuneyard.control.resolving.vllm import rank_of, serving_devices
-from tuneyard.control.servers import Served, check_rank, known, running
+from tuneyard.control.resolving.model_files import beyond_text
+from tuneyard.control.resolving.vllm import TOWERS, rank_of, resolve_adapters, serving_devices
+from tuneyard.control.servers import Served, check_rank, check_towers, known, running
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, RunError
 from tuneyard.core.files import append_line, write_json
@@ -91,12 +92,14 @@ def hub(tmp_path: Path) -> Hub:
     return Hub({"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "hf")})
 
 
-def adapter(folder: Path, **config: Any) -> Path:
+def adapter(folder: Path, weights: Sequence[str] = (), **config: Any) -> Path:
+    """An adapter's folder whose weights are the names of some alone."""
     folder.mkdir(parents=True)
     (folder / "adapter_config.json").write_text(
         json.dumps({"peft_type": "LORA", "r": 8, "base_model_name_or_path": "owner/base", **config})
     )
-    header = b'{"__metadata__":{}}'.ljust(24)
+    tensors = {name: {"dtype": "F32", "shape": [8, 8], "data_offsets": [0, 0]} for name in weights}
+    header = json.dumps({"__metadata__": {}, **tensors}).encode()
     (folder / "adapter_model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
     return folder
 
@@ -120,6 +123,40 @@ def test_adapters_that_would_end_the_server_are_refused(tmp_path: Path, config: 
     with pytest.raises(RequestError, match=said) as refused:
         rank_of(adapter(tmp_path / "a", **config), "adapters.a")
     assert refused.value.where == "adapters.a"
+
+
+LANGUAGE = "base_model.model.model.language_model.layers.0.self_attn.q_proj.lora_A.weight"
+TOWER = "base_model.model.model.visual.blocks.0.attn.qkv.lora_A.weight"
+
+
+def test_vllm_is_told_of_adapters_that_reach_beyond_the_language_model(tmp_path: Path, hub: Hub) -> None:
+    text = adapter(tmp_path / "text", [LANGUAGE], r=24)
+    whole = adapter(tmp_path / "whole", [LANGUAGE, TOWER])
+    model = ModelRef(reference="owner/base")
+    asked = {"text": ModelRef(reference=str(text)), "whole": ModelRef(reference=str(whole))}
+    _, room = resolve_adapters({"text": asked["text"]}, model, tmp_path, hub)
+    assert room == {"enable_lora": True, "max_lora_rank": 32, "max_loras": 1}
+    _, room = resolve_adapters(asked, model, tmp_path, hub)
+    assert room == {"enable_lora": True, "max_lora_rank": 32, "max_loras": 2, TOWERS: True}
+    assert resolve_adapters({}, model, tmp_path, hub) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    ("module", "beyond"),
+    [
+        ("model.layers.0.self_attn.q_proj", False),
+        ("model.layers.0.self_attn.vision_expert_query_key_value", False),
+        ("language_model.model.layers.0.mlp.down_proj", False),
+        ("model.visual.merger.mlp.0", True),
+        ("vision_tower.vision_model.encoder.layers.0.self_attn.k_proj", True),
+        ("multi_modal_projector.linear_1", True),
+        ("thinker.audio_tower.layers.0.fc1", True),
+        ("model.connector.modality_projection.proj", True),
+    ],
+)
+def test_what_lies_beyond_the_language_model_is_known_by_its_name(tmp_path: Path, module: str, beyond: bool) -> None:
+    folder = adapter(tmp_path / "a", [f"base_model.model.{module}.lora_A.weight"])
+    assert beyond_text(folder) == (module if beyond else None)
 
 
 def test_parallel_sizes_multiply_to_the_devices() -> None:
@@ -230,6 +267,15 @@ def test_a_rank_that_the_server_was_not_started_for_is_refused_with_the_settings
     assert "engine.max_lora_rank=32" in str(refused.value.way_out)
     with pytest.raises(RequestError, match="without adapters"):
         check_rank({}, 8, "run")
+
+
+def test_a_running_server_takes_no_adapter_of_which_it_would_leave_out_a_part(tmp_path: Path) -> None:
+    whole, text = adapter(tmp_path / "whole", [LANGUAGE, TOWER]), adapter(tmp_path / "text", [LANGUAGE])
+    check_towers({}, text, "run")
+    check_towers({TOWERS: True}, whole, "run")
+    with pytest.raises(RequestError, match="qkv too, and run takes") as refused:
+        check_towers({}, whole, "run")
+    assert TOWERS in str(refused.value.way_out)
 
 
 def test_what_the_server_refuses_is_told_in_its_words(server: Served) -> None:

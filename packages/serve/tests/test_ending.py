@@ -187,6 +187,16 @@ def test_what_vllms_own_parser_refuses_ends_the_run_before_the_model_is_loaded(d
     assert "Loading" not in run.attempt(1).stderr.read_text()
 
 
+def test_a_model_that_lets_a_part_of_an_adapter_lie_is_refused_before_it_is_loaded(desk: Desk, low: str) -> None:
+    towers = "engine.enable_tower_connector_lora=true"
+    run = desk.start("model=builtin:tiny", f"adapters=[run:{low}]", "port=0", towers)
+    assert until(lambda: run.status().ended, READY_SECONDS)
+    failure = failure_of(run)
+    assert failure["kind"] == "request"
+    assert "language model alone" in failure["message"] and "merge=true" in failure["way_out"]
+    assert "Loading" not in run.attempt(1).stderr.read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [

@@ -154,15 +154,15 @@ def test_any_client_may_send_an_image_to_the_server(album: Path, rows: dict[str,
     assert answer.choices[0].message.content == rows["blue"]["response"]
 
 
-def test_an_adapter_of_the_language_model_answers_about_images(
+def test_an_adapter_changes_what_sees_as_well_as_what_speaks(
     desk: Desk, album: Path, vision: Path, rows: dict[str, dict[str, Any]], tmp_path: Path
 ) -> None:
     adapter = write_adapter(tmp_path / "adapter", vision)
     adapted = generated(desk, album, TEXT_AND_IMAGE, f"model={vision}", f"adapters={{own: {adapter}}}", SMALL)
     assert not any(row["error"] for row in adapted.values())
     assert all(adapted[name]["response"] != rows[name]["response"] for name in TEXT_AND_IMAGE)
-    assert adapted["red"]["prompt_tokens"] == rows["red"]["prompt_tokens"]
-    assert adapted["none"]["response"] == merged_answer(vision, adapter, "What is it?", tokens=8)
+    assert adapted["none"]["response"] == merged_answer(vision, adapter, "What is it?", [], tokens=8)
+    assert adapted["red"]["response"] == merged_answer(vision, adapter, ONE, [album / "red.png"], tokens=8)
 
 
 TEXT_AND_IMAGE = {name: QUESTIONS[name] for name in ("none", "red")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -69,46 +70,54 @@ def write_vision(folder: Path) -> Path:
 RANK, ALPHA = 8, 16
 
 
+ADAPTED = re.compile(r"(q_proj|modality_projection\.proj)\.weight$")
+
+
 def write_adapter(folder: Path, model: Path) -> Path:
-    """Write a random LoRA adapter of the language model's queries into a folder as PEFT saves one."""
+    """Write a random LoRA adapter of all queries, and of what connects image and text, as PEFT saves one."""
     import torch
-    from safetensors.torch import save_file
+    from safetensors.torch import load_file, save_file
 
     torch.manual_seed(1)
-    names = [f"base_model.model.model.text_model.layers.{n}.self_attn.q_proj" for n in range(2)]
-    down = {f"{name}.lora_A.weight": 0.3 * torch.randn(RANK, 64) for name in names}
-    up = {f"{name}.lora_B.weight": 0.3 * torch.randn(64, RANK) for name in names}
+    parts = {}
+    for name, weight in load_file(model / "model.safetensors").items():
+        if ADAPTED.search(name):
+            module = f"base_model.model.{name.removesuffix('.weight')}"
+            parts[f"{module}.lora_A.weight"] = 0.3 * torch.randn(RANK, weight.shape[1])
+            parts[f"{module}.lora_B.weight"] = 0.3 * torch.randn(weight.shape[0], RANK)
     folder.mkdir()
-    save_file({**down, **up}, folder / "adapter_model.safetensors", {"format": "pt"})
+    save_file(parts, folder / "adapter_model.safetensors", {"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "base_model_name_or_path": str(model),
         "r": RANK,
         "lora_alpha": ALPHA,
-        "target_modules": r".*text_model.*q_proj",
+        "target_modules": ["q_proj", "proj"],
         "bias": "none",
     }
     (folder / "adapter_config.json").write_text(json.dumps(config))
     return folder
 
 
-def merged_answer(model: Path, adapter: Path, prompt: str, tokens: int) -> str:
+def merged_answer(model: Path, adapter: Path, prompt: str, images: list[Path], tokens: int) -> str:
     """What transformers answers, greedily, with the adapter's products added to the weights."""
     import torch
+    from PIL import Image
     from safetensors.torch import load_file
-    from transformers import AutoTokenizer, Idefics3ForConditionalGeneration
+    from transformers import AutoProcessor, Idefics3ForConditionalGeneration
 
-    tokenizer = AutoTokenizer.from_pretrained(model)
+    processor = AutoProcessor.from_pretrained(model)
     merged = Idefics3ForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
     parts = load_file(adapter / "adapter_model.safetensors")
     for name in [name for name in parts if "lora_A" in name]:
         weight = merged.get_parameter(name.removeprefix("base_model.model.").replace(".lora_A", ""))
         weight.data += ALPHA / RANK * parts[name.replace("lora_A", "lora_B")] @ parts[name]
     text = f"{BEGIN}<|user|>{prompt}<|end|><|assistant|>"
-    ids = tokenizer(text, add_special_tokens=False, return_tensors="pt")
-    answer = merged.generate(**ids, max_new_tokens=tokens, do_sample=False)[0, ids["input_ids"].shape[1] :]
-    return tokenizer.decode(answer, skip_special_tokens=True)
+    seen = [[Image.open(image).convert("RGB") for image in images]] if images else None
+    given = processor(text=text, images=seen, add_special_tokens=False, return_tensors="pt")
+    answer = merged.generate(**given, max_new_tokens=tokens, do_sample=False)[0, given["input_ids"].shape[1] :]
+    return processor.tokenizer.decode(answer, skip_special_tokens=True)
 
 
 def _tokenizer(folder: Path) -> Any:

@@ -14,7 +14,8 @@ from tuneyard.control.endpoints import KEY_VARIABLE, served_url
 from tuneyard.control.index import listing
 from tuneyard.control.resolving import models
 from tuneyard.control.resolving.hub import Hub
-from tuneyard.control.resolving.vllm import LORA_RANKS, rank_of
+from tuneyard.control.resolving.model_files import beyond_text
+from tuneyard.control.resolving.vllm import LORA_RANKS, TOWERS, rank_of
 from tuneyard.control.starting import UNFINISHED
 from tuneyard.control.workspace import Workspace
 from tuneyard.core.errors import RequestError, RunError, TuneyardError
@@ -123,8 +124,9 @@ class Served:
         """
         model = ModelRef.model_validate(self.spec["model"]).model_copy(update={"adapter": None})
         adapter = models.resolve_adapter(reference, model, self.run.path.parent, hub)
-        rank = rank_of(Path(str(adapter.path)), "adapter")
-        check_rank(self.spec["engine"], rank, self.run.id)
+        folder = Path(str(adapter.path))
+        check_rank(self.spec["engine"], rank_of(folder, "adapter"), self.run.id)
+        check_towers(self.spec["engine"], folder, self.run.id)
         chosen = name or adapter.run or adapter.reference.rstrip("/").rpartition("/")[2]
         if chosen in self.names():
             raise RequestError(f"{self.run.id} already answers to {chosen!r}", way_out="--name gives it another name")
@@ -206,6 +208,21 @@ def check_rank(engine: Mapping[str, Any], rank: int, run_id: str) -> None:
     limit = engine.get("max_lora_rank") or DEFAULT_RANK
     if rank > limit:
         raise RequestError(f"the adapter has rank {rank}, and {run_id} takes at most {limit}", way_out=way_out)
+
+
+def check_towers(engine: Mapping[str, Any], adapter: Path, run_id: str) -> None:
+    """Whether a server with these settings uses all that an adapter changes.
+
+    Raises:
+        RequestError: it would leave out what lies outside the language model.
+    """
+    module = beyond_text(adapter)
+    if module and not engine.get(TOWERS):
+        raise RequestError(
+            f"the adapter changes {module} too, and {run_id} takes adapters of the language model alone",
+            where="adapter",
+            way_out=f"start it anew with engine.{TOWERS}=true, or with the adapter",
+        )
 
 
 def _read(answer: bytes) -> Any:

@@ -134,3 +134,25 @@ def refuse_without_gpu(spec: ServeSpec | GenerateSpec, on_cpu: bool, instead: st
             where="gpus",
             way_out=f"gpus=1 where there is one; {instead}",
         )
+
+
+def refuse_towers_left_out(spec: ServeSpec | GenerateSpec) -> None:
+    """Raise RequestError where vLLM would leave out a part of an adapter: it only warns, in the middle of its log."""
+    if not spec.engine.get("enable_tower_connector_lora"):
+        return
+    from transformers import AutoConfig
+    from vllm import ModelRegistry
+
+    assert spec.model is not None
+    trusted = bool(spec.engine.get("trust_remote_code"))
+    config = AutoConfig.from_pretrained(
+        spec.model.name_or_path, revision=spec.model.revision, trust_remote_code=trusted
+    )
+    for name in config.architectures or ():
+        known = ModelRegistry.models.get(name)
+        if known and not getattr(known.load_model_cls(), "supports_tower_connector_lora", False):
+            raise RequestError(
+                f"vLLM takes adapters of {name}'s language model alone, and more of it is adapted here",
+                where="engine.enable_tower_connector_lora",
+                way_out="train it with merge=true and serve the merged model; false leaves the rest out",
+            )

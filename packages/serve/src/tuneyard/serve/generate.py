@@ -16,7 +16,7 @@ from tuneyard.core.specs import GenerateSpec
 from tuneyard.core.worker import Job
 from tuneyard.data.image_files import fault
 from tuneyard.serve import tokens
-from tuneyard.serve.arguments import computes_on_cpu, refuse_without_gpu
+from tuneyard.serve.arguments import computes_on_cpu, refuse_towers_left_out, refuse_without_gpu
 from tuneyard.serve.variables import defaults, sockets
 
 QUEUED = 2
@@ -127,6 +127,7 @@ def backend(job: Job) -> Engine:
     check_form(spec)
     for name, value in defaults(spec, on_cpu).items():
         os.environ.setdefault(name, value)
+    refuse_towers_left_out(spec)
     choice = tokens.choose(spec, job.folder)
     chat = _chat(spec, job, choice.chat_template)
     for note in choice.notes:

@@ -44,6 +44,7 @@ def prepare(spec: ServeSpec, folder: RunFolder) -> tuple[Any, dict[str, Any]]:
 
         from tuneyard.serve import arguments, tokens
 
+    arguments.refuse_towers_left_out(spec)
     choice = tokens.choose(spec, folder)
     wanted = arguments.settings(spec, arguments.computes_on_cpu(), choice.tokenizer)
     parser = arguments.build_parser()

@@ -139,6 +139,12 @@ def _safetensors_header(file: Path) -> dict[str, Any]:
     return {name: tensor for name, tensor in header.items() if name != "__metadata__"}
 
 
+_BEYOND_TEXT = re.compile(
+    r"(?:^|\.)(?:(?:vision(?!_expert)|visual|audio|sound|whisper)\w*|multi_modal_projector|projector|image_projector|"
+    r"connector|resampler|merger|mlp1|mlp_AR|vpm|qformer|sam_model|language_projection|embed_vision|embed_audio)\."
+)
+"""In names of weights: what sees or hears, and what connects it to the language model, as vLLM's models call them."""
+
 _LORA = re.compile(r"^base_model\.model\.(?P<module>.+)\.lora_(?P<side>[AB])(?:\.\w+)?\.weight$")
 _LAYER = re.compile(r"\.\d+\.")
 
@@ -172,6 +178,13 @@ def fit(adapter: Path, base: Path, where: str) -> Fit:
         elif _LAYER.sub(".*.", weight) in families:
             return Fit(fitting, f"the base has no {weight}")
     return Fit(fitting)
+
+
+def beyond_text(adapter: Path) -> str | None:
+    """The first module outside the language model that an adapter changes, such as of its vision tower; None: none."""
+    names = sorted(tensor_shapes([file for file in [adapter / "adapter_model.safetensors"] if file.is_file()]))
+    modules = (match["module"] for match in map(_LORA.match, names) if match)
+    return next((module for module in modules if _BEYOND_TEXT.search(f"{module}.")), None)
 
 
 def same_weights(one: Path, other: Path, where: str) -> bool:

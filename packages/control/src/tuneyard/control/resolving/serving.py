@@ -43,11 +43,11 @@ def resolve_serve(spec: ServeSpec, workspace: Workspace, hub: Hub, notes: list[s
     check_engine("serve", engine)
     model = models.given_or_newest(spec.model, workspace.runs, hub, notes)
     adapters, model = _served_adapters(spec.adapters, model, workspace, hub)
-    found, rank = vllm.resolve_adapters(adapters, model.model_copy(update={"adapter": None}), workspace.runs, hub)
+    found, room = vllm.resolve_adapters(adapters, model.model_copy(update={"adapter": None}), workspace.runs, hub)
     name = spec.served_name or model.run or model.reference
     if name in found:
         raise RequestError(f"the model and an adapter are both called {name!r}", where="served_name")
-    engine = _vllm_settings(engine, workspace, rank, len(found))
+    engine = room | fit_to_schema(engine, engine_schema(workspace, "serve"))
     return spec.model_copy(
         update={
             "model": model,
@@ -59,12 +59,6 @@ def resolve_serve(spec: ServeSpec, workspace: Workspace, hub: Hub, notes: list[s
             "engine": engine,
         }
     )
-
-
-def _vllm_settings(engine: dict[str, Any], workspace: Workspace, rank: int, adapters: int) -> dict[str, Any]:
-    """The engine's settings as vLLM takes them, with room for so many adapters of at most this rank; 0: for none."""
-    room = {"enable_lora": True, "max_lora_rank": rank, "max_loras": adapters} if rank else {}
-    return room | fit_to_schema(engine, engine_schema(workspace, "serve"))
 
 
 def _number(gpus: int | str | None) -> int | None:
@@ -105,8 +99,8 @@ def resolve_generate(spec: GenerateSpec, workspace: Workspace, hub: Hub, notes: 
     model = models.given_or_newest(spec.model, workspace.runs, hub, notes)
     adapters, model = _served_adapters(spec.adapters, model, workspace, hub)
     if backend == "vllm":
-        found, rank = vllm.resolve_adapters(adapters, model, workspace.runs, hub)
-        engine = _vllm_settings(engine, workspace, rank, len(found))
+        found, room = vllm.resolve_adapters(adapters, model, workspace.runs, hub)
+        engine = room | fit_to_schema(engine, engine_schema(workspace, "serve"))
     else:
         found = {n: models.resolve_adapter(a, model, workspace.runs, hub, f"adapters.{n}") for n, a in adapters.items()}
     gpus = devices.resolve_gpus(vllm.serving_devices(engine, _number(spec.gpus)))

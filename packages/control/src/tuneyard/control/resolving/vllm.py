@@ -8,7 +8,7 @@ from typing import Any
 
 from tuneyard.control.resolving import models
 from tuneyard.control.resolving.hub import Hub
-from tuneyard.control.resolving.model_files import adapter_config
+from tuneyard.control.resolving.model_files import adapter_config, beyond_text
 from tuneyard.core.errors import RequestError
 from tuneyard.core.references import ModelRef
 
@@ -19,10 +19,14 @@ PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_siz
 """Settings of vLLM whose product is the number of devices."""
 
 
+TOWERS = "enable_tower_connector_lora"
+"""Setting of vLLM without which it leaves out what an adapter changes outside the language model, and says nothing."""
+
+
 def resolve_adapters(
     adapters: Mapping[str, ModelRef], model: ModelRef, runs: Path, hub: Hub
-) -> tuple[dict[str, ModelRef], int]:
-    """Every adapter with its folder, and the smallest --max-lora-rank that fits them all (0 without any).
+) -> tuple[dict[str, ModelRef], dict[str, Any]]:
+    """Every adapter with its folder, and vLLM's settings that make room for all of them: none without adapters.
 
     Raises:
         RequestError: an adapter that is not there, is for another base, or has a rank that vLLM does not serve.
@@ -31,8 +35,13 @@ def resolve_adapters(
         name: models.resolve_adapter(reference, model, runs, hub, f"adapters.{name}")
         for name, reference in adapters.items()
     }
-    ranks = [rank_of(Path(str(adapter.path)), f"adapters.{name}") for name, adapter in resolved.items()]
-    return resolved, next(limit for limit in LORA_RANKS if limit >= max(ranks)) if ranks else 0
+    folders = {f"adapters.{name}": Path(str(adapter.path)) for name, adapter in resolved.items()}
+    if not folders:
+        return resolved, {}
+    rank = max(rank_of(folder, where) for where, folder in folders.items())
+    towers = {TOWERS: True} if any(map(beyond_text, folders.values())) else {}
+    fitting = next(limit for limit in LORA_RANKS if limit >= rank)
+    return resolved, {"enable_lora": True, "max_lora_rank": fitting, "max_loras": len(folders), **towers}
 
 
 def rank_of(adapter: Path, where: str) -> int:
