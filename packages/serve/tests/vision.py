@@ -108,7 +108,7 @@ def merged_answer(model: Path, adapter: Path, prompt: str, images: list[Path], t
     from transformers import AutoProcessor, Idefics3ForConditionalGeneration
 
     processor = AutoProcessor.from_pretrained(model)
-    merged = Idefics3ForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
+    merged: Any = Idefics3ForConditionalGeneration.from_pretrained(model, dtype=torch.float32)
     parts = load_file(adapter / "adapter_model.safetensors")
     for name in [name for name in parts if "lora_A" in name]:
         weight = merged.get_parameter(name.removeprefix("base_model.model.").replace(".lora_A", ""))
