@@ -109,6 +109,24 @@ def test_inspect_asks_a_server_by_conversations(runs: Runs, server: str, tmp_pat
     assert asked["temperature"] == 0 and asked["messages"][-1]["content"].endswith("+1=")
 
 
+def test_inspect_goes_on_at_a_server_that_is_back(
+    runs: Runs, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tuneyard.eval.inspect_arguments.RETRIES", 1)
+    (file := tmp_path / "sums.py").write_text(SUMS)
+    port, log = free_port(), tmp_path / "asked"
+    with served(port, model=tiny, die_after=2, log=log) as url:
+        run = runs.new(of_file(file), endpoint=url, engine={"max_tokens": 8, "max_samples": 1})
+        outcome = run_here(run)
+    assert f"yard resume {run.id}" in outcome.failure["way_out"]
+    run.new_attempt()
+    with served(port, model=tiny, log=log) as url:
+        resumed = run_here(run)
+        whole = runs.evaluate(of_file(file), endpoint=url, engine={"max_tokens": 8})
+    assert "2 responses were taken over" in resumed.notes
+    assert responses(resumed) == responses(whole) and resumed.metrics == whole.metrics
+
+
 @pytest.mark.parametrize("change", [None, {"text_ids": [1, 2, 3]}])
 def test_inspect_compares_the_servers_tokens_with_trainings(
     runs: Runs, server: str, tiny: Path, tmp_path: Path, change: dict[str, Any] | None

@@ -12,7 +12,8 @@ from eval_runs import Runs, of_file, run_here, worker, write_quiz
 from lm_eval.api.instance import Instance
 
 from tuneyard.core.run_folder import RunFolder
-from tuneyard.eval.recording import RecordingLM, Responses
+from tuneyard.eval.recording import RecordingLM
+from tuneyard.eval.responses import Responses
 
 KILLED = '''
 """HFLM that counts its batches in a file and, in the first attempt, dies in the third."""
@@ -61,6 +62,59 @@ def test_a_killed_evaluation_gives_the_same_result_when_resumed(runs: Runs, tiny
     whole = runs.evaluate(quiz, model=None, lm=killed(tmp_path / "again", tiny), batch_size=2)
     assert resumed.samples == whole.samples and resumed.metrics == whole.metrics
     assert resumed.evaluation["tasks"] == whole.evaluation["tasks"]
+
+
+DIES = """\
+import os
+import signal
+from pathlib import Path
+
+from inspect_ai import Task, task
+from inspect_ai.dataset import Sample
+from inspect_ai.scorer import match
+from inspect_ai.solver import generate, solver
+
+ASKED = Path(__file__).with_name("asked")
+
+
+@solver
+def dies():
+    async def solve(state, generate):
+        if os.environ.get("DIE") and ASKED.exists() and ASKED.stat().st_size == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        state = await generate(state)
+        with open(ASKED, "a") as file:
+            file.write("x")
+        return state
+    return solve
+
+
+@task
+def sums():
+    data = [Sample(f"{n}+1=", target=str(n + 1)) for n in range(8)]
+    return Task(data, solver=dies(), scorer=match())
+"""
+"""A task of Inspect whose first attempt dies when three samples are answered."""
+
+
+@pytest.mark.parametrize(("temperature", "taken_over"), [(None, True), (1.0, False)])
+def test_a_killed_evaluation_of_inspect_asks_for_the_rest_alone(
+    runs: Runs, tmp_path: Path, temperature: float | None, taken_over: bool
+) -> None:
+    file = tmp_path / "sums.py"
+    file.write_text(DIES)
+    settings = {"max_samples": 1, "max_tokens": 8, **({"temperature": temperature} if temperature else {})}
+    run = runs.new(of_file(file), engine=settings)
+    died = worker("run", run.path, DIE="1")
+    assert died.returncode == -signal.SIGKILL and not run.attempt(1).result.exists()
+    run.new_attempt()
+    resumed = run_here(run)
+    assert len(resumed.samples) == 8
+    assert ("3 responses were taken over from earlier attempts" in resumed.notes) == taken_over
+    if taken_over:  # greedy
+        whole = runs.evaluate(of_file(file), engine=settings)
+        assert resumed.samples == whole.samples and resumed.metrics == whole.metrics
+        assert "taken over" not in whole.notes
 
 
 def wait_for_progress(run: RunFolder) -> None:

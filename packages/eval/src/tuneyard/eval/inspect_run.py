@@ -17,16 +17,15 @@ from tuneyard.core.worker import Job
 from tuneyard.eval import inspect_arguments as arguments
 from tuneyard.eval import inspect_model, inspect_samples, inspect_tasks, samples
 from tuneyard.eval import model as models
+from tuneyard.eval.inspect_recording import NO_MATTER, Recording
 from tuneyard.eval.inspect_tasks import InspectTask
 from tuneyard.eval.leave import leave, raw_folder
+from tuneyard.eval.responses import responses_of, taken_over
 from tuneyard.eval.task_errors import OFFLINE
 
 if TYPE_CHECKING:
     from inspect_ai.log import EvalLog
     from inspect_ai.model import Model
-
-NO_MATTER = {"max_connections", "max_retries", "timeout", "attempt_timeout", "adaptive_connections"}
-"""Settings of generation that no score depends on."""
 
 SHOWN = 3
 """How many responses are told as events while the run goes on."""
@@ -42,12 +41,15 @@ def run(job: Job) -> None:
     notes: list[str] = []
     with job.timed("load"):
         model, chat = _model(job, notes)
+    recording = Recording(model, responses_of(job, raw))
     job.describe_environment()
     _Progress(job, len(tasks)).register()
     logs = []
     with job.timed("evaluate"):
         for task in tasks:
-            logs += _evaluate(spec, task, model, raw)
+            logs += _evaluate(job, task, model, raw)
+    if recording.reused:
+        notes.append(taken_over(recording.reused))
     with job.timed("save"):
         leave(job, "inspect", _save(job, logs, model, chat), notes)
 
@@ -75,7 +77,7 @@ def _model(job: Job, notes: list[str]) -> tuple[Model, bool]:
     return inspect_model.load(spec, source, models.fingerprint_of_training(trained), job.warn, notes)
 
 
-def _evaluate(spec: EvalSpec, task: InspectTask, model: Model, raw: Path) -> list[EvalLog]:
+def _evaluate(job: Job, task: InspectTask, model: Model, raw: Path) -> list[EvalLog]:
     """The logs of one task.
 
     Raises:
@@ -94,7 +96,7 @@ def _evaluate(spec: EvalSpec, task: InspectTask, model: Model, raw: Path) -> lis
             log_format="eval",
             display="none",
             ctl_server=False,
-            **arguments.of_evaluation(spec),
+            **arguments.of_evaluation(job.spec),
         )
     except TuneyardError:
         raise
@@ -102,7 +104,7 @@ def _evaluate(spec: EvalSpec, task: InspectTask, model: Model, raw: Path) -> lis
         raise _explain(error, task) from error
     for log in logs:
         if log.status != "success":
-            raise _failed(log, task, spec.endpoint)
+            raise _failed(log, task, job)
     return logs
 
 
@@ -134,14 +136,16 @@ def _way_out(text: str) -> str | None:
     return None
 
 
-def _failed(log: EvalLog, task: InspectTask, endpoint: str | None) -> TuneyardError:
+def _failed(log: EvalLog, task: InspectTask, job: Job) -> TuneyardError:
     if log.error is None:
         return RunError(f"Inspect ended with status {log.status!r}", where=task.spec)
     print(log.error.traceback, file=sys.stderr, flush=True)
     message = log.error.message
-    if endpoint and "Connection" in message:
+    if job.spec.endpoint and "Connection" in message:
         return RunError(
-            f"the server does not answer any more: {message}", where=endpoint, way_out="start it, and evaluate again"
+            f"the server does not answer any more: {message}",
+            where=job.spec.endpoint,
+            way_out=f"start it again at this address, then `yard resume {job.folder.id}`: what is answered is kept",
         )
     if _way_out(message) is not None or any(sign in message for sign in OFFLINE):
         return _explain(SetupError(message), task)

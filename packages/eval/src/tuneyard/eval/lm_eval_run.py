@@ -19,6 +19,7 @@ from tuneyard.eval import model as models
 from tuneyard.eval.leave import leave, raw_folder
 from tuneyard.eval.lm_eval_asked import Asked
 from tuneyard.eval.model import Source
+from tuneyard.eval.responses import responses_of, taken_over
 
 if TYPE_CHECKING:
     from lm_eval.api.model import LM
@@ -77,7 +78,7 @@ def endpoint_errors(job: Job) -> AbstractContextManager[None]:
 
 def recorded(job: Job, lm: LM, raw: Path) -> RecordingLM:
     """The model, telling its progress as events and keeping its responses in this attempt's raw folder."""
-    from tuneyard.eval.recording import RecordingLM, Responses
+    from tuneyard.eval.recording import RecordingLM
 
     shown = 0
 
@@ -91,8 +92,7 @@ def recorded(job: Job, lm: LM, raw: Path) -> RecordingLM:
         if shown <= SHOWN:
             job.emit(events.SampleEvent, prompt=prompt, response=response)
 
-    earlier = [job.folder.raw / str(a.number) / "responses.jsonl" for a in job.folder.attempts()]
-    return RecordingLM(lm, Responses(raw / "responses.jsonl", earlier), tell, show)
+    return RecordingLM(lm, responses_of(job, raw), tell, show)
 
 
 def evaluate(spec: EvalSpec, asked: Asked, lm: LM, chat: bool) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def notes_of(job: Job, lm: RecordingLM) -> list[str]:
         )
         job.warn(notes[-1])
     if lm.reused:
-        notes.append(f"{lm.reused} responses were taken over from earlier attempts of this run")
+        notes.append(taken_over(lm.reused))
     return notes
 
 

@@ -6,15 +6,13 @@ rest: since lm-eval sorts its requests, what is left falls into the same batches
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lm_eval.api.model import LM, CacheHook, hash_args
 
-from tuneyard.core.files import append_line, explain_os_error, read_json_lines
+from tuneyard.eval.responses import Responses
 from tuneyard.eval.samples import prompt_text
 
 if TYPE_CHECKING:
@@ -35,35 +33,6 @@ Tell = Callable[[str, int, int, float], None]
 
 Show = Callable[[str, str], None]
 """Called with a prompt and its response as it comes."""
-
-
-class Responses:
-    """The responses of this attempt and of those before it, by the hash of their request."""
-
-    def __init__(self, file: Path, earlier: Iterable[Path] = ()) -> None:
-        self.file = file
-        self.known: dict[str, Any] = {}
-        self._waiting: list[tuple[str, Any]] = []
-        for path in earlier:
-            for row, _ in read_json_lines(path):
-                self.known.update(row)
-
-    def add(self, key: str, response: Any) -> None:
-        self._waiting.append((key, response))
-
-    def write(self) -> None:
-        """Append what has come since the last time as one line: a batch is kept whole or not at all."""
-        if self._waiting:
-            try:
-                append_line(self.file, json.dumps(dict(self._waiting), ensure_ascii=False))
-            except OSError as error:
-                raise explain_os_error(error, self.file) from error
-            self.known.update(self._waiting)
-            self._waiting.clear()
-
-    @property
-    def waiting(self) -> int:
-        return len(self._waiting)
 
 
 class _Hook(CacheHook):
