@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tuneyard.eval.responses import Responses
 
 if TYPE_CHECKING:
-    from inspect_ai.model import ChatMessage, GenerateConfig, Model
+    from inspect_ai.model import ChatMessage, GenerateConfig, Model, ModelOutput
     from inspect_ai.tool import ToolChoice, ToolInfo
 
 NO_MATTER = {"max_connections", "max_retries", "timeout", "attempt_timeout", "adaptive_connections"}
@@ -45,7 +45,7 @@ class Recording:
             return ModelOutput.model_validate(self._earlier[key])
         answer = await self._ask(input=input, tools=tools, tool_choice=tool_choice, config=config)
         output = answer[0] if isinstance(answer, tuple) else answer
-        if isinstance(output, ModelOutput) and output.choices and not output.error:
+        if isinstance(output, ModelOutput) and _can_be_kept(output):
             self._responses.add(key, output.model_dump(mode="json", exclude_none=True))
             self._responses.write()
         return answer
@@ -54,6 +54,11 @@ class Recording:
         """The provider of models that are loaded decides once for all; a server is told each time."""
         sampled: bool | None = getattr(self._provider, "do_sample", None)
         return config.temperature == 0 if sampled is None else not sampled
+
+
+def _can_be_kept(output: ModelOutput) -> bool:
+    """Not what was refused, nor hidden states, which stand in the metadata and are no JSON."""
+    return bool(output.choices) and not output.error and output.metadata is None
 
 
 def _key(input: list[ChatMessage], tools: list[ToolInfo], tool_choice: ToolChoice, config: GenerateConfig) -> str:
