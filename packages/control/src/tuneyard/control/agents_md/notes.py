@@ -16,10 +16,11 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from tuneyard.control.agents_md.sections import as_item, as_text, insert_items, items, remove_items, set_items
 from tuneyard.control.paths import inside
@@ -204,18 +205,37 @@ def _read(path: Path, largest: int | None = LARGEST) -> bytes:
 
 
 def _replace(path: Path, old: bytes, new: bytes) -> None:
-    """Write `new` where `old` still stands."""
+    """Write `new` where `old` still stands, and lose nothing that is saved at the same moment.
+
+    Raises:
+        _ChangedMeanwhile: something else stands there, also what was saved between the last look and the move.
+    """
     if new == old:
         return
     _check_writable(path)
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         left.unlink()  # of a writer who was killed: this one has the lock
 
-    def check() -> None:
-        if _read(path, largest=None) != old:
-            raise _ChangedMeanwhile
+    with ExitStack() as opened:
+        replaced: BinaryIO | None = None
 
-    write_atomically(path, new, check=check)
+        def check() -> None:
+            nonlocal replaced
+            with suppress(FileNotFoundError):
+                replaced = opened.enter_context(open(path, "rb"))
+            if (replaced.read() if replaced else b"") != old:
+                raise _ChangedMeanwhile
+
+        write_atomically(path, new, check=check)
+        late = _whole(replaced) if replaced else old
+    if late != old:
+        _replace(path, new, late)
+        raise _ChangedMeanwhile
+
+
+def _whole(file: BinaryIO) -> bytes:
+    file.seek(0)
+    return file.read()
 
 
 def _check_writable(path: Path) -> None:
