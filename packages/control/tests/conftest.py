@@ -92,6 +92,7 @@ class Place:
     made: list[RunFolder]
     until = staticmethod(wait_until)
     alive = staticmethod(alive)
+    until_let_go = "while not (job.folder.path / 'go').exists(): time.sleep(0.02)"
 
     def make(self, do: str = "", kind: str = "eval", prepare: str = "", **fields: Any) -> RunFolder:
         """A run, not started, whose worker does `do` and whose data preparation does `prepare`."""
@@ -107,6 +108,11 @@ class Place:
         run = self.make(do, **options)
         launch.start(self.workspace, run)
         return run
+
+    def let_go(self, *runs: RunFolder) -> None:
+        """Let runs go on that do `until_let_go`."""
+        for run in runs:
+            (run.path / "go").touch()
 
     def finish(self, run: RunFolder, seconds: float = 60.0) -> dict[str, Any]:
         """The result of the latest attempt, when its supervisor is gone too."""

@@ -222,15 +222,13 @@ def test_a_supervisor_that_is_asked_to_end_cancels_its_run(place: Place) -> None
 
 
 def test_two_runs_that_want_one_device_run_one_after_the_other_in_the_order_they_came(place: Place) -> None:
-    do = "note('from', time.time()); time.sleep(4); note('to', time.time())"
-    runs = [place.start(do) for _ in range(3)]
+    runs = [place.start(f"note('from', time.time())\n{place.until_let_go}\nnote('to', time.time())") for _ in range(3)]
     place.noted(runs[0], "from")
-    deadline = time.monotonic() + 3.5
-    while runs[2].status().state != "waiting" and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert runs[1].status().state == runs[2].status().state == "waiting"
+    for run in runs[1:]:
+        place.status(run, "waiting")
     waiting = (runs[1].attempt(1).read_supervisor() or {})["waiting_for"]
     assert waiting == f"CPU slot 0, held by {runs[0].id}"
+    place.let_go(*runs)
     assert [place.finish(run)["status"] for run in runs] == ["succeeded"] * 3
     spans = [(float(place.noted(run, "from")), float(place.noted(run, "to"))) for run in runs]
     assert all(before[1] < after[0] for before, after in pairwise(spans))
@@ -240,11 +238,11 @@ def test_runs_work_side_by_side_where_a_person_says_how_many_and_share_the_cores
     place: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TUNEYARD_CPU_SLOTS", "2")
-    do = "note('threads', os.environ['OMP_NUM_THREADS']); note('from', time.time()); time.sleep(3)"
-    runs = [place.start(f"{do}; note('to', time.time())") for _ in range(2)]
+    runs = [place.start(f"note('threads', os.environ['OMP_NUM_THREADS'])\n{place.until_let_go}") for _ in range(2)]
+    for run in runs:
+        place.noted(run, "threads")  # both work before either may end
+    place.let_go(*runs)
     assert [place.finish(run)["status"] for run in runs] == ["succeeded"] * 2
-    spans = [(float(place.noted(run, "from")), float(place.noted(run, "to"))) for run in runs]
-    assert max(start for start, _ in spans) < min(end for _, end in spans)
     assert {int(place.noted(run, "threads")) for run in runs} == {max(1, cores() // 2)}
 
 

@@ -95,13 +95,14 @@ def test_data_preparation_ends_with_its_supervisor(place: Place) -> None:
 
 
 def test_a_waiting_supervisor_that_is_killed_leaves_the_queue(place: Place) -> None:
-    holding, dead, last = (place.start("note('started'); time.sleep(2)"), place.make(), place.make())
+    holding, dead, last = place.start(f"note('started')\n{place.until_let_go}"), place.make(), place.make()
     place.noted(holding, "started")
     launch.start(place.workspace, dead)
     place.status(dead, "waiting")
     launch.start(place.workspace, last)
     place.status(last, "waiting")
     kill(place.supervisor(dead))
+    place.let_go(holding)
     assert place.finish(last)["status"] == "succeeded"
     place.status(dead, "lost")
 
