@@ -397,6 +397,15 @@ def test_a_resume_says_which_code_was_edited(desk: Workspace, yard: Yard, spec: 
     assert f"note: {file} was edited after the run was made" in said and f"yard run run:{run.id}" in said
 
 
+def test_what_code_imports_from_beside_it_is_kept_with_the_run(desk: Workspace, yard: Yard, spec: Any) -> None:
+    (desk.path / "stop.py").write_text("import beside\n\n\ndef stop(): ...\n")
+    (desk.path / "beside.py").write_text("x = 1\n")
+    (desk.path / "unused.py").write_text("x = 1\n")
+    run = finished(desk, yard, spec(), "callbacks=stop.py:stop")
+    assert sorted(path.name for path in run.code.iterdir()) == ["beside.py", "stop.py"]
+    assert [Path(code["path"]).name for code in run.read_spec()["code"]] == ["stop.py", "beside.py"]
+
+
 def test_a_resume_says_which_task_file_was_edited(desk: Workspace, yard: Yard) -> None:
     file = desk.path / "mine.yaml"
     file.write_text("task: mine\n")

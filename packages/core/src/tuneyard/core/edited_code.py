@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from tuneyard.core.files import sha256_of_file
+from tuneyard.core.imported_files import imported_files
 from tuneyard.core.references import CodeFile
 from tuneyard.core.run_folder import RunFolder
 from tuneyard.core.specs import RunSpec, TrainSpec
@@ -54,5 +55,6 @@ def _still_read(run: RunFolder, spec: RunSpec) -> Sequence[CodeFile]:
     """What reads the data is imported only until they are prepared."""
     if not run.data_manifest.exists():
         return spec.code
-    callbacks = {code.path for code in spec.callbacks} if isinstance(spec, TrainSpec) else set()
-    return [code for code in spec.code if code.path in callbacks]
+    callbacks = [Path(code.path) for code in spec.callbacks] if isinstance(spec, TrainSpec) else []
+    read = {str(file) for path in callbacks for file in (path, *imported_files(path))}
+    return [code for code in spec.code if code.path in read]

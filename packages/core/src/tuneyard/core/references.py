@@ -136,6 +136,8 @@ class CodeRef(CodeFile):
 def load_code(reference: CodeRef) -> Any:
     """Import the function that `reference` names. Only workers and the data step call this: it runs the file.
 
+    From then on what lies beside the file can be imported too, where nothing that is installed has its name.
+
     Raises:
         RequestError: no such file, no such name, or the file cannot be imported (the cause is chained).
     """
@@ -150,6 +152,8 @@ def load_code(reference: CodeRef) -> Any:
         raise RequestError("is not a Python file", where=str(path))
     module = importlib.util.module_from_spec(specification)
     sys.modules[module.__name__] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
     try:
         specification.loader.exec_module(module)
     except Exception as error:  # the file is the user's: whatever it raises is told, with its type

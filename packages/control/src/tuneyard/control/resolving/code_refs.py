@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from tuneyard.core.errors import RequestError, nearest
 from tuneyard.core.files import sha256_of_file
+from tuneyard.core.imported_files import imported_files
 from tuneyard.core.references import CodeFile, CodeRef
 
 
@@ -91,6 +92,11 @@ def copy_code(references: Iterable[CodeFile], folder: Path) -> None:
         shutil.copyfile(path, folder / name)
 
 
-def each_file_once(found: Iterable[CodeFile]) -> list[CodeFile]:
-    """Every file once, however many functions of it are named."""
-    return list({code.path: code for code in found}.values())
+def each_file_once(named: Iterable[CodeFile]) -> list[CodeFile]:
+    """Every file once, however many functions of it are named, and the files beside it that it imports."""
+    found = {code.path: code for code in named}
+    for path in [path for path in found if path.endswith(".py")]:
+        for file in imported_files(Path(path)):
+            if str(file) not in found:
+                found[str(file)] = CodeFile(path=str(file), sha256=sha256_of_file(file))
+    return list(found.values())
