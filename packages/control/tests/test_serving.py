@@ -269,13 +269,18 @@ def test_a_rank_that_the_server_was_not_started_for_is_refused_with_the_settings
         check_rank({}, 8, "run")
 
 
-def test_a_running_server_takes_no_adapter_of_which_it_would_leave_out_a_part(tmp_path: Path) -> None:
+def test_a_running_server_takes_no_adapter_of_which_it_would_leave_out_a_part(
+    server: Served, hub: Hub, tmp_path: Path
+) -> None:
     whole, text = adapter(tmp_path / "whole", [LANGUAGE, TOWER]), adapter(tmp_path / "text", [LANGUAGE])
     check_towers({}, text, "run")
     check_towers({TOWERS: True}, whole, "run")
     with pytest.raises(RequestError, match="qkv too, and run takes") as refused:
         check_towers({}, whole, "run")
     assert TOWERS in str(refused.value.way_out)
+    with pytest.raises(RequestError, match="qkv too, and"):
+        server.add_adapter(ModelRef(reference=str(whole)), hub)
+    assert server.names() == ["base"]
 
 
 def test_what_the_server_refuses_is_told_in_its_words(server: Served) -> None:

@@ -34,6 +34,11 @@ def api_key() -> str:
     return os.environ.get(KEY_VARIABLE) or "none"
 
 
+def start_again(run_id: str) -> str:
+    """The way out where a server has stopped answering in the middle of a run."""
+    return f"start it again at this address, then `yard resume {run_id}`: what is answered is kept"
+
+
 def _timeout() -> openai.Timeout:
     """How long a request waits for a connection, and for its answer."""
     return openai.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)

@@ -216,8 +216,7 @@ class Served:
             raise RunError(
                 f"the server has not answered for {PATIENCE:.0f} s: {reason}",
                 where=self.server.url,
-                way_out=f"start it again at this address, then `yard resume {self.job.folder.id}`: what is answered "
-                "is kept",
+                way_out=endpoint.start_again(self.job.folder.id),
             )
 
 

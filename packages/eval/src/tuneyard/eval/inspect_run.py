@@ -142,10 +142,12 @@ def _failed(log: EvalLog, task: InspectTask, job: Job) -> TuneyardError:
     print(log.error.traceback, file=sys.stderr, flush=True)
     message = log.error.message
     if job.spec.endpoint and "Connection" in message:
+        from tuneyard.eval.endpoint import start_again
+
         return RunError(
             f"the server does not answer any more: {message}",
             where=job.spec.endpoint,
-            way_out=f"start it again at this address, then `yard resume {job.folder.id}`: what is answered is kept",
+            way_out=start_again(job.folder.id),
         )
     if _way_out(message) is not None or any(sign in message for sign in OFFLINE):
         return _explain(SetupError(message), task)

@@ -109,5 +109,5 @@ def explained(spec: EvalSpec, run: str) -> Iterator[None]:
         raise RunError(
             f"the server does not answer any more: {type(error).__name__}: {error}",
             where=spec.endpoint,
-            way_out=f"start it again at this address, then `yard resume {run}`: what is answered is kept",
+            way_out=endpoint.start_again(run),
         ) from error

@@ -92,8 +92,8 @@ def copy_code(references: Iterable[CodeFile], folder: Path) -> None:
         shutil.copyfile(path, folder / name)
 
 
-def each_file_once(named: Iterable[CodeFile]) -> list[CodeFile]:
-    """Every file once, however many functions of it are named, and the files beside it that it imports."""
+def with_imported_files(named: Iterable[CodeFile]) -> list[CodeFile]:
+    """Every file once, however many functions of it are named, and what lies beside it that it imports."""
     found = {code.path: code for code in named}
     for path in [path for path in found if path.endswith(".py")]:
         for file in imported_files(Path(path)):

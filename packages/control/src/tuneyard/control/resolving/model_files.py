@@ -126,6 +126,12 @@ def tensor_shapes(files: list[Path]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def _adapter_shapes(adapter: Path) -> dict[str, tuple[int, ...]]:
+    """Those of an adapter; of one that is no safetensors file nothing is known."""
+    file = adapter / "adapter_model.safetensors"
+    return tensor_shapes([file]) if file.is_file() else {}
+
+
 def _safetensors_header(file: Path) -> dict[str, Any]:
     with open(file, "rb") as stream:
         start = stream.read(8)
@@ -161,7 +167,7 @@ class Fit:
 
 def fit(adapter: Path, base: Path, where: str) -> Fit:
     """Compare shapes. Names that the base spells otherwise throughout are passed over: they prove nothing."""
-    wanted = tensor_shapes([file for file in [adapter / "adapter_model.safetensors"] if file.is_file()])
+    wanted = _adapter_shapes(adapter)
     present = tensor_shapes(weight_files(base, where))
     families = {_LAYER.sub(".*.", name) for name in present}
     fitting = 0
@@ -182,8 +188,7 @@ def fit(adapter: Path, base: Path, where: str) -> Fit:
 
 def beyond_text(adapter: Path) -> str | None:
     """The first module outside the language model that an adapter changes, such as of its vision tower; None: none."""
-    names = sorted(tensor_shapes([file for file in [adapter / "adapter_model.safetensors"] if file.is_file()]))
-    modules = (match["module"] for match in map(_LORA.match, names) if match)
+    modules = (match["module"] for match in map(_LORA.match, sorted(_adapter_shapes(adapter))) if match)
     return next((module for module in modules if _BEYOND_TEXT.search(f"{module}.")), None)
 
 

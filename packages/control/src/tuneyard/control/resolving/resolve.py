@@ -12,7 +12,7 @@ from tuneyard.control.environments import engine_schema
 from tuneyard.control.resolving import datasets, models, tasks
 from tuneyard.control.resolving.anchors import anchored, standing_folder
 from tuneyard.control.resolving.batch import split_batch
-from tuneyard.control.resolving.code_refs import each_file_once, resolve_code
+from tuneyard.control.resolving.code_refs import resolve_code, with_imported_files
 from tuneyard.control.resolving.engine_keys import check_engine, fit_to_schema, refuse_secrets, without_our_own
 from tuneyard.control.resolving.hub import OFFLINE_VARIABLE, Hub, hub_of
 from tuneyard.control.resolving.llamafactory_yaml import DATASET_KEYS, as_llamafactory, is_llamafactory, lift
@@ -162,7 +162,7 @@ def _resolve_train(spec: TrainSpec, workspace: Workspace, hub: Hub, notes: list[
             "gpus": gpus,
             "processes": processes,
             "name": spec.name or datasets.name_of(spec.dataset[0]),
-            "code": each_file_once([*callbacks, *(resolve_code(c, "dataset") for c in code)]),
+            "code": with_imported_files([*callbacks, *(resolve_code(c, "dataset") for c in code)]),
             "engine": fit_to_schema(engine, engine_schema(workspace, "train")),
         }
     )
@@ -221,7 +221,7 @@ def _resolve_eval(spec: EvalSpec, workspace: Workspace, hub: Hub, notes: list[st
     check_engine("eval", engine)
     spec = tasks.resolve_tasks(spec, hub)
     lm = resolve_code(spec.lm, "lm") if spec.lm else None
-    code = each_file_once([*([lm] if lm else []), *code_of_tasks(spec.tasks)])
+    code = with_imported_files([*([lm] if lm else []), *code_of_tasks(spec.tasks)])
     spec = spec.model_copy(update={"code": code})
     if spec.endpoint:
         return _through_endpoint(spec, workspace, hub, engine)

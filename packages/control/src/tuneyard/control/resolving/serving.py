@@ -9,7 +9,7 @@ from typing import Any, Literal
 from tuneyard.control import devices, endpoints
 from tuneyard.control.environments import engine_schema
 from tuneyard.control.resolving import datasets, models, vllm
-from tuneyard.control.resolving.code_refs import each_file_once, resolve_code
+from tuneyard.control.resolving.code_refs import resolve_code, with_imported_files
 from tuneyard.control.resolving.engine_keys import check_engine, fit_to_schema, without_our_own
 from tuneyard.control.resolving.hub import Hub
 from tuneyard.control.workspace import Workspace
@@ -91,7 +91,7 @@ def resolve_generate(spec: GenerateSpec, workspace: Workspace, hub: Hub, notes: 
     update: dict[str, Any] = {
         "dataset": source,
         "name": spec.name or datasets.name_of(source),
-        "code": each_file_once([resolve_code(c, "dataset") for c in datasets.code_of(source, "dataset")]),
+        "code": with_imported_files([resolve_code(c, "dataset") for c in datasets.code_of(source, "dataset")]),
     }
     if spec.endpoint:
         return spec.model_copy(update=update | _asked_of_server(spec, engine, workspace, hub))
